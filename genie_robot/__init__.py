@@ -1,0 +1,21 @@
+"""genie_robot: a Genie world model for robots.
+
+    import genie_robot
+    model = genie_robot.load("weights/tabletop-tiny")
+    session = genie_robot.WorldSession(model)
+    frame = session.reset(camera_frames)      # uint8 (T, Y, X, 3)
+    frame = session.step(3)                   # latent action code -> imagined frame, uint8 (Y, X, 3)
+"""
+
+from __future__ import annotations
+
+from genie_robot.models.world_model import LatentAction, WorldModel
+from genie_robot.simulation.world_session import WorldSession
+
+__version__ = "0.1.0"
+__all__ = ["LatentAction", "WorldModel", "WorldSession", "__version__", "load"]
+
+
+def load(path: str, device: str = "cpu", dtype: str = "float32") -> WorldModel:
+    """Open a world model folder on `device` ("cpu", "cuda") in `dtype` ("float32", "bfloat16")."""
+    return WorldModel.load(path, device=device, dtype=dtype)

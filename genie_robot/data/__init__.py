@@ -1,0 +1,1 @@
+"""Robot video data: reading, writing, caching and serving episodes (imports only `config` and `errors`)."""

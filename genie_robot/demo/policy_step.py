@@ -1,0 +1,64 @@
+"""Demo step: policies of graded skill judged in imagination and in MuJoCo, from the same starts."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from genie_robot.demo.steps import Context, Result
+
+SAY_EVERY_S = 10.0
+WORLD_TITLES = {
+    "mujoco": "MuJoCo",
+    "imagined": "imagination",
+    "mujoco_codes": "MuJoCo through the eight codes",
+}
+
+
+def judge_policies(context: Context, *, model_folder: Path, probe_folder: Path, seeds: int) -> Result:
+    """All policies x tasks x seeds in every world; rows are kept as they come, so an interruption loses little."""
+    from genie_robot import load
+    from genie_robot.evaluation.policy_eval import PolicyEvalConfig, PolicyEvaluation
+    from genie_robot.evaluation.policy_summary import report_line, summarise
+    from genie_robot.evaluation.probe import load_probe
+    from genie_robot.simulation.action_interface import load_adapter
+
+    config = PolicyEvalConfig(seeds=seeds)
+    evaluation = PolicyEvaluation(
+        config,
+        context.folder / "episodes",
+        load_probe(probe_folder),
+        load(model_folder),
+        load_adapter(model_folder),
+    )
+    done, said_at = 0, 0.0
+
+    def progress(episodes: int, what: str) -> None:
+        nonlocal done, said_at
+        done += episodes
+        if time.monotonic() - said_at > SAY_EVERY_S:
+            said_at = time.monotonic()
+            context.say(f"{done} of {config.episodes} episodes ({what})")
+
+    summary = summarise(config, evaluation.run(progress))
+    context.say(report_line(summary))
+    return {
+        **summary,
+        "films": _films(summary, evaluation.out_dir / "strips", config.first_seed, context.folder),
+    }
+
+
+def _films(summary: Result, strips: Path, seed: int, folder: Path) -> list[Result]:
+    """The best and the worst policy in both worlds on each task, from the same start."""
+    films = []
+    for task in summary["tasks"]:
+        for role in ("best_policy", "worst_policy"):
+            policy = summary.get(role)
+            for world in ("mujoco", "imagined"):
+                source = strips / f"{task}_{policy}_{seed}_{world}.png"
+                if policy and source.is_file():
+                    name = f"policy_{task}_{role}_{world}.png"
+                    shutil.copyfile(source, folder / name)
+                    films.append({"task": task, "policy": policy, "world": world, "file": name})
+    return films

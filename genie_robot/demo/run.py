@@ -1,0 +1,331 @@
+"""The demo from its first step to its report: `run_demo(DemoSettings(...))`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from genie_robot.demo import data_step, model_step, policy_step, ros_step, train_step
+from genie_robot.demo.report import write_html
+from genie_robot.demo.steps import (
+    REPOSITORY_ROOT,
+    Step,
+    StepRecord,
+    hash_files,
+    hash_sources,
+    run_steps,
+    write_json,
+)
+from genie_robot.demo.targets import verdicts
+from genie_robot.errors import ModelFolderError
+
+MODEL_FOLDER = REPOSITORY_ROOT / "weights" / "tabletop-tiny"
+PROBE_FOLDER = REPOSITORY_ROOT / "weights" / "tabletop-probe"
+#: apart from seed 0, with which the model in the box and the probes were trained
+DATA_SEED = 20_261
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything; the whole takes about 12 minutes on two cores with FULL, two with QUICK."""
+
+    train_episodes: int
+    val_episodes: int
+    test_episodes: int
+    frames: int
+    tokenizer_steps: int
+    latent_action_steps: int
+    dynamics_steps: int
+    clips: int
+    prompts: int
+    draws: int
+    ros_commands: int
+    policy_seeds: int
+
+
+FULL = Sizes(
+    train_episodes=160,
+    val_episodes=8,
+    test_episodes=60,
+    frames=25,
+    tokenizer_steps=500,
+    latent_action_steps=500,
+    dynamics_steps=600,
+    clips=60,
+    prompts=16,
+    draws=5,
+    ros_commands=200,
+    policy_seeds=12,
+)
+QUICK = Sizes(
+    train_episodes=12,
+    val_episodes=3,
+    test_episodes=10,
+    frames=25,
+    tokenizer_steps=20,
+    latent_action_steps=20,
+    dynamics_steps=20,
+    clips=8,
+    prompts=6,
+    draws=1,
+    ros_commands=16,
+    policy_seeds=1,
+)
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Where the demo writes, what it judges, and how large it is."""
+
+    out: Path
+    model_folder: Path = MODEL_FOLDER
+    probe_folder: Path = PROBE_FOLDER
+    quick: bool = False
+    force: bool = False
+
+
+def run_demo(settings: DemoSettings) -> Path:
+    """Run what is not done yet, write report.json and report.html into `settings.out`; returns the HTML file."""
+    for folder, maker in ((settings.model_folder, "make weights"), (settings.probe_folder, "make weights")):
+        if not (folder / "model.safetensors").is_file():
+            raise ModelFolderError(
+                f"no model.safetensors in {folder}; wanted the trained weights; get them or run: {maker}"
+            )
+    started = time.monotonic()
+    with _terminate_as_interrupt():
+        records = run_steps(_steps(settings), settings.out, force=settings.force)
+    report = assemble(records, settings, this_run_s=time.monotonic() - started)
+    folders = {name: settings.out / "steps" / name for name in records}
+    results = {name: record.result for name, record in records.items()}
+    write_json(settings.out / "report.json", report)
+    page = write_html(settings.out / "report.html", report, results, folders)
+    print(f"report: {page}  (numbers: {settings.out / 'report.json'})", flush=True)
+    return page
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM stops the demo as Ctrl-C does, so that its child processes are stopped too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _steps(settings: DemoSettings) -> list[Step]:
+    sizes = QUICK if settings.quick else FULL
+    dataset = settings.out / "steps" / "data" / "dataset"
+    model, probe = settings.model_folder, settings.probe_folder
+    weights = hash_files([model, probe])
+    world_code = hash_sources("config.py", "nn", "models", "sampling", "simulation/world_session.py")
+    judge_code = hash_sources("evaluation", "simulation/action_interface.py")
+    overrides = _training_overrides(sizes)
+    data_sizes = {
+        "train_episodes": sizes.train_episodes,
+        "val_episodes": sizes.val_episodes,
+        "test_episodes": sizes.test_episodes,
+        "frames": sizes.frames,
+        "seed": DATA_SEED,
+    }
+    return [
+        Step(
+            "data",
+            "robot episodes in MuJoCo, as an RLDS dataset",
+            lambda context: data_step.make_data(context, **data_sizes),
+            {
+                **data_sizes,
+                "code": hash_sources("simulation/mujoco", "data", "demo/data_step.py", "demo/pictures.py"),
+            },
+        ),
+        Step(
+            "train",
+            "training all three stages from scratch",
+            lambda context: train_step.train(context, dataset, overrides),
+            {
+                **overrides,
+                "code": hash_sources("training", "demo/train_step.py"),
+                "world": world_code,
+                "recipe": _recipe_hash(),
+            },
+            needs=("data",),
+            resumable=True,
+        ),
+        Step(
+            "model",
+            "the model in the box on episodes it never saw",
+            lambda context: model_step.judge_model(
+                context,
+                model_folder=model,
+                probe_folder=probe,
+                dataset=dataset,
+                clips=sizes.clips,
+                prompts=sizes.prompts,
+                draws=sizes.draws,
+            ),
+            {
+                "clips": sizes.clips,
+                "prompts": sizes.prompts,
+                "draws": sizes.draws,
+                "weights": weights,
+                "world": world_code,
+                "judge": judge_code,
+                "code": hash_sources("demo/model_step.py", "demo/pictures.py"),
+            },
+            needs=("data",),
+        ),
+        Step(
+            "cache",
+            "generation with the cache against re-running every frame",
+            lambda context: model_step.compare_cache(context, model_folder=model),
+            {"weights": weights, "world": world_code},
+        ),
+        Step(
+            "ros2",
+            "ROS 2 round trip between two processes",
+            lambda context: ros_step.round_trip(
+                context, model_folder=model, prompt=dataset, commands=sizes.ros_commands
+            ),
+            {
+                "commands": sizes.ros_commands,
+                "weights": weights,
+                "world": world_code,
+                "missing": ros_step.missing_parts(),
+                "code": hash_files([REPOSITORY_ROOT / "ros2_ws" / "src"]) + hash_sources("demo/ros_step.py"),
+            },
+            needs=("data",),
+        ),
+        Step(
+            "policies",
+            "robot policies in imagination and in MuJoCo",
+            lambda context: policy_step.judge_policies(
+                context, model_folder=model, probe_folder=probe, seeds=sizes.policy_seeds
+            ),
+            {
+                "seeds": sizes.policy_seeds,
+                "weights": weights,
+                "world": world_code,
+                "judge": judge_code,
+                "code": hash_sources("simulation", "demo/policy_step.py"),
+            },
+            resumable=True,
+        ),
+    ]
+
+
+def _training_overrides(sizes: Sizes) -> dict[str, Any]:
+    """Hydra words that shorten the tiny recipe: fewer steps, the same everything else."""
+    overrides: dict[str, Any] = {"hardware": "cpu"}
+    for stage, steps in (
+        ("tokenizer", sizes.tokenizer_steps),
+        ("latent_action", sizes.latent_action_steps),
+        ("dynamics", sizes.dynamics_steps),
+    ):
+        every = max(10, steps // 4)
+        overrides[f"training.{stage}.steps"] = steps
+        overrides[f"training.{stage}.validate_every"] = every
+        overrides[f"training.{stage}.checkpoint_every"] = every
+    return overrides
+
+
+def _recipe_hash() -> str:
+    return hash_files([REPOSITORY_ROOT / "configs", REPOSITORY_ROOT / "train.py"])
+
+
+def assemble(records: dict[str, StepRecord], settings: DemoSettings, this_run_s: float) -> dict[str, Any]:
+    """The content of report.json from the steps' results."""
+    results = {name: record.result for name, record in records.items()}
+    ros2, policies = results["ros2"], results["policies"]
+    metrics = {key: value for key, value in results["model"]["metrics"].items() if key != "label_table"}
+    report: dict[str, Any] = {
+        "duration_s": round(sum(record.duration_s for record in records.values()), 1),
+        "duration_note": "sum of the steps, each as long as it took when it ran; installation not included",
+        "this_run_s": round(this_run_s, 1),
+        "peak_memory_gib": max(record.peak_memory_gib for record in records.values()),
+        "memory_note": "proportional set size of this process and all its children together, sampled every second",
+        "quick": settings.quick,
+        "model": {"folder": results["model"]["folder"], "hash": results["model"]["hash"], **metrics},
+        "scratch_model": {
+            "seconds": results["train"]["seconds"],
+            "stages": {stage["name"]: stage["final"] for stage in results["train"]["stages"]},
+        },
+        "data": {key: value for key, value in results["data"].items() if key not in {"pictures", "dataset"}},
+        "cache": results["cache"],
+        "ros2": None
+        if "skipped" in ros2
+        else {key: value for key, value in ros2.items() if key != "pictures"},
+        "policies": None
+        if "skipped" in policies
+        else {key: value for key, value in policies.items() if key != "films"},
+        "skipped": {name: result["skipped"] for name, result in results.items() if "skipped" in result},
+        "steps": {
+            name: {"duration_s": r.duration_s, "peak_memory_gib": r.peak_memory_gib, "reused": r.reused}
+            for name, r in records.items()
+        },
+        "machine": machine(),
+        "settings": {key: str(value) for key, value in asdict(settings).items()},
+    }
+    report["targets"] = verdicts(report)
+    return report
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on: processor, cores, memory, system, versions, commit."""
+    git = shutil.which("git")
+    commit = ""
+    if git:
+        command = [git, "-C", str(REPOSITORY_ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    processor = platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        processor = names[0] if names else processor
+    packages = (
+        "genie_robot",
+        "torch",
+        "numpy",
+        "mujoco",
+        "gymnasium",
+        "opencv-python-headless",
+        "ros-jazzy-rclpy",
+    )
+    return {
+        "processor": processor,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in packages},
+        "commit": commit or "unknown",
+        "time": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

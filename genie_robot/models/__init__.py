@@ -1,0 +1,1 @@
+"""The three networks of Genie and the folder that bundles them."""

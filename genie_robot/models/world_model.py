@@ -1,0 +1,195 @@
+"""A world model and its folder: config.yaml, model.safetensors, latent_actions.json, README.md.
+
+Shapes: B batch, T frames, S = T - 1 steps, Y X pixels, N tokens per frame, A actions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from genie_robot.config import WorldModelConfig, from_dict, to_dict
+from genie_robot.errors import ConfigError, ImageError, ModelFolderError
+from genie_robot.models.dynamics import Dynamics
+from genie_robot.models.latent_action import LatentActionModel
+from genie_robot.models.tokenizer import VideoTokenizer
+
+FILES = ("config.yaml", "model.safetensors", "latent_actions.json", "README.md")
+
+
+@dataclass(frozen=True)
+class LatentAction:
+    """What one code was measured to do. Empty name: not measured."""
+
+    code: int
+    name: str = ""
+    displacement_m: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the gripper: forward, left, up
+    gripper: float = 0.0  # change of its opening, -1 closes fully
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+class WorldModel(nn.Module):
+    """Tokenizer, latent action model and dynamics, with what their codes mean."""
+
+    def __init__(self, config: WorldModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        video = config.video
+        patch = config.tokenizer.patch_size
+        self.tokenizer = VideoTokenizer(config.tokenizer, video)
+        self.latent_action = LatentActionModel(config.latent_action, video)
+        self.dynamics = Dynamics(
+            config.dynamics,
+            config.tokenizer.codebook_size,
+            config.latent_action.num_actions,
+            (video.height // patch, video.width // patch),
+            video.num_frames,
+        )
+        self.latent_actions = tuple(LatentAction(code) for code in range(config.latent_action.num_actions))
+
+    @property
+    def num_actions(self) -> int:
+        """Number of latent action codes."""
+        return self.config.latent_action.num_actions
+
+    @property
+    def image_height(self) -> int:
+        """Frame height in pixels."""
+        return self.config.video.height
+
+    @property
+    def image_width(self) -> int:
+        """Frame width in pixels."""
+        return self.config.video.width
+
+    @property
+    def dt_s(self) -> float:
+        """Seconds between frames."""
+        return 1 / self.config.video.rate_hz
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.dynamics.head.weight.device
+
+    @property
+    def hash(self) -> str:
+        """First 12 hex digits of the SHA-256 of all weights, the same for the same numbers on any device."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def to_float(self, video: np.ndarray) -> Tensor:
+        """Check a uint8 video (B,T,Y,X,3) of the model's size and scale it to [0, 1] on the model's device."""
+        wanted = f"uint8 (batch, frames, {self.image_height}, {self.image_width}, 3)"
+        got = f"{getattr(video, 'dtype', type(video).__name__)} {tuple(getattr(video, 'shape', ()))}"
+        size = (self.image_height, self.image_width, 3)
+        if not isinstance(video, np.ndarray) or video.dtype != np.uint8 or video.ndim != 5 or video.shape[2:] != size:
+            raise ImageError(f"video: got {got}, wanted {wanted}; resize with genie_robot.data.resize.resize_frame")
+        if video.shape[1] < 1:
+            raise ImageError(f"video: got {got}, wanted at least one frame")
+        return torch.from_numpy(np.ascontiguousarray(video)).to(self.device).float() / 255
+
+    @torch.no_grad()
+    def encode(self, video_BTYXC: np.ndarray) -> Tensor:
+        """Tokens (B,T,N) int64 of a uint8 video of at most `config.video.num_frames` frames."""
+        return self.tokenizer.encode(self.to_float(video_BTYXC))
+
+    @torch.no_grad()
+    def decode(self, tokens_BTN: Tensor) -> np.ndarray:
+        """uint8 video (B,T,Y,X,3) of tokens."""
+        return to_uint8(self.tokenizer.decode(tokens_BTN))
+
+    @torch.no_grad()
+    def infer_actions(self, video_BTYXC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Codes (B,S) int64 and probabilities (B,S,A) float32 of the steps between frames."""
+        codes, probabilities = self.latent_action.infer(self.to_float(video_BTYXC))
+        return codes.cpu().numpy(), probabilities.float().cpu().numpy()
+
+    def save(self, folder: str | Path, card: str = "") -> Path:
+        """Write the model folder. `card` is the text of its README.md (the model card)."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(to_dict(self.config), sort_keys=False))
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, folder / "model.safetensors", metadata={"hash": self.hash})
+        (folder / "README.md").write_text(card or f"# {self.config.name}\n\nA genie_robot world model.\n")
+        self.save_latent_actions(folder)
+        return folder
+
+    def save_latent_actions(self, folder: str | Path) -> None:
+        """Write `latent_actions.json` alone (after measuring the codes)."""
+        record = {"model": self.hash, "latent_actions": [asdict(action) for action in self.latent_actions]}
+        (Path(folder) / "latent_actions.json").write_text(json.dumps(record, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu", dtype: str = "float32") -> WorldModel:
+        """Open a model folder. Raises ModelFolderError for missing, altered or foreign files."""
+        folder = Path(folder)
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            raise ModelFolderError(f"{folder}: got no {missing[0]}, wanted a model folder with {', '.join(FILES)}")
+        model = cls(_read_config(folder / "config.yaml"))
+        model._load_weights(folder / "model.safetensors")
+        model._load_latent_actions(folder / "latent_actions.json")
+        return model.to(device=device, dtype=getattr(torch, dtype)).eval().requires_grad_(False)
+
+    def _load_weights(self, path: Path) -> None:
+        from safetensors import safe_open
+
+        try:
+            tensors = load_file(path)
+            with safe_open(path, framework="pt") as file:
+                stored = (file.metadata() or {}).get("hash", "")
+            self.load_state_dict(tensors)
+        except (SafetensorError, OSError) as error:
+            raise ModelFolderError(f"{path}: cannot be read ({error}); copy the model folder again") from error
+        except RuntimeError as error:
+            line = str(error).splitlines()[-1].strip()
+            raise ModelFolderError(f"{path}: does not fit config.yaml beside it ({line}); use the original pair") from error
+        if stored != self.hash:
+            raise ModelFolderError(f"{path}: weights have hash {self.hash}, wanted {stored or 'a stored hash'}; the file was altered, copy it again")
+
+    def _load_latent_actions(self, path: Path) -> None:
+        try:
+            record = json.loads(path.read_text())
+            actions = tuple(
+                LatentAction(**{**item, "displacement_m": tuple(item["displacement_m"])})
+                for item in record["latent_actions"]
+            )
+            owner = record["model"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelFolderError(f"{path}: cannot be read ({error}); copy the model folder again") from error
+        if owner != self.hash:
+            raise ModelFolderError(
+                f"{path}: was measured for model {owner}, the weights are {self.hash}; run: genie-robot actions {path.parent}"
+            )
+        if [action.code for action in actions] != list(range(self.num_actions)):
+            raise ModelFolderError(f"{path}: got {len(actions)} codes, wanted codes 0 to {self.num_actions - 1}")
+        self.latent_actions = actions
+
+
+def _read_config(path: Path) -> WorldModelConfig:
+    try:
+        values = yaml.safe_load(path.read_text())
+        return from_dict(WorldModelConfig, values if isinstance(values, dict) else {})
+    except (yaml.YAMLError, UnicodeDecodeError, ConfigError) as error:
+        line = " ".join(str(error).split())
+        raise ModelFolderError(f"{path}: {line}; use the file saved with the model") from error
+
+
+def to_uint8(video: Tensor) -> np.ndarray:
+    """Float [0, 1] -> uint8 array on the CPU."""
+    return (video.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()

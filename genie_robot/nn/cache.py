@@ -1,0 +1,84 @@
+"""The exact temporal cache: keys and values of finished frames.
+
+Spatial attention, norms and FFN read one frame; temporal attention is causal. So the activations of a finished
+frame depend on frames up to it and never change while a later frame is refined, and all that a later frame needs
+of it are the temporal keys and values of each block. Nothing else is cached, and nothing is approximated.
+
+Shapes: B batch, N tokens per frame, H heads, T frames, E head width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class LayerCache:
+    """Keys and values of one block, in a buffer of fixed capacity (frames)."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.length = 0
+        self._keys_BNHTE: Tensor | None = None
+        self._values_BNHTE: Tensor | None = None
+
+    def extend(self, keys_BNHTE: Tensor, values_BNHTE: Tensor, commit: bool) -> tuple[Tensor, Tensor]:
+        """Past keys and values followed by the new ones; `commit` also stores the new ones."""
+        new = keys_BNHTE.shape[3]
+        assert self.length + new <= self.capacity, (self.length, new, self.capacity)
+        if self._keys_BNHTE is None or self._values_BNHTE is None:
+            shape = (*keys_BNHTE.shape[:3], self.capacity, keys_BNHTE.shape[4])
+            self._keys_BNHTE, self._values_BNHTE = keys_BNHTE.new_empty(shape), values_BNHTE.new_empty(shape)
+        end = self.length + new
+        # The slot of the unfinished frame is scratch space: each refinement pass writes over it.
+        self._keys_BNHTE[:, :, :, self.length : end] = keys_BNHTE
+        self._values_BNHTE[:, :, :, self.length : end] = values_BNHTE
+        if commit:
+            self.length = end
+        return self._keys_BNHTE[:, :, :, :end], self._values_BNHTE[:, :, :, :end]
+
+    def fork(self, copies: int) -> LayerCache:
+        """A cache whose batch holds `copies` copies of each row, side by side."""
+        other = LayerCache(self.capacity)
+        other.length = self.length
+        if self._keys_BNHTE is not None and self._values_BNHTE is not None:
+            other._keys_BNHTE = self._keys_BNHTE.repeat_interleave(copies, dim=0)
+            other._values_BNHTE = self._values_BNHTE.repeat_interleave(copies, dim=0)
+        return other
+
+
+class TemporalCache:
+    """One `LayerCache` per block. `length` is the number of finished frames."""
+
+    def __init__(self, num_layers: int, capacity: int) -> None:
+        self.layers = [LayerCache(capacity) for _ in range(num_layers)]
+        self.capacity = capacity
+
+    @property
+    def length(self) -> int:
+        """Finished frames in the cache."""
+        return self.layers[0].length
+
+    @property
+    def is_full(self) -> bool:
+        """True when no further frame fits."""
+        return self.length == self.capacity
+
+    def fork(self, copies: int) -> TemporalCache:
+        """A cache with each batch row repeated `copies` times."""
+        assert copies >= 1, copies
+        other = TemporalCache(0, self.capacity)
+        other.layers = [layer.fork(copies) for layer in self.layers]
+        return other
+
+    def num_bytes(self) -> int:
+        """Memory of the stored keys and values."""
+        tensors = [t for layer in self.layers for t in (layer._keys_BNHTE, layer._values_BNHTE) if t is not None]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def causal_mask(num_new: int, num_past: int, device: torch.device) -> Tensor | None:
+    """Boolean (new, past + new) mask, True where attention is allowed; None when everything is."""
+    if num_new == 1:
+        return None
+    return torch.ones(num_new, num_past + num_new, dtype=torch.bool, device=device).tril(num_past)

@@ -1,0 +1,1 @@
+"""Generation of frames by iterative unmasking."""

@@ -1,0 +1,226 @@
+"""Between robot actions (7 numbers) and latent codes: the adapter (robot -> code) and the dictionary (code -> robot).
+
+The world model is trained without actions. To drive it with a robot's actions, the adapter is fitted afterwards from
+a stated, small number of labelled transitions: the latent action model labels each transition with a code, and a
+multinomial logistic regression learns robot action -> code. The dictionary is the mean robot action of each code.
+Neither looks at the image (evaluation.md, section 4.3).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genie_robot.data.episode import Episode
+from genie_robot.errors import ActionError, DataError, ModelFolderError
+
+ADAPTER_FILE = "action_adapter.json"
+ACTION_SIZE = 7
+DEFAULT_TRANSITIONS = 500
+FORMAT = 1
+_SMALLEST_SCALE = 0.05
+_RIDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class ActionAdapter:
+    """Robot action -> code by a linear classifier, and code -> robot action by a dictionary of means.
+
+    weight_CF: (codes, 7); bias_C: minus infinity is stored as the large negative number of a code never seen.
+    dictionary_CF: mean robot action of each code (zeros for a code never seen). counts_C: labelled transitions of
+    each code. evidence: how it was fitted and how well it agrees with the model's own labels on held-out transitions.
+    """
+
+    weight_CF: np.ndarray
+    bias_C: np.ndarray
+    mean_F: np.ndarray
+    scale_F: np.ndarray
+    dictionary_CF: np.ndarray
+    counts_C: np.ndarray
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_codes(self) -> int:
+        """Number of latent codes."""
+        return len(self.bias_C)
+
+    def logits(self, action: np.ndarray) -> np.ndarray:
+        """Scores (..., codes) of robot actions (..., 7); ActionError for a wrong shape or a number that is not finite."""
+        action = np.asarray(action, dtype=np.float64)
+        if action.ndim < 1 or action.shape[-1] != ACTION_SIZE:
+            raise ActionError(
+                f"robot action has shape {action.shape}; wanted (..., {ACTION_SIZE}): dx dy dz, 3 rotations, gripper"
+            )
+        if not np.isfinite(action).all():
+            raise ActionError(
+                "robot action has a number that is not finite; wanted 7 numbers in -1..1; check the policy"
+            )
+        features = (np.clip(action, -1.0, 1.0) - self.mean_F) / self.scale_F
+        return features @ self.weight_CF.T + self.bias_C
+
+    def code(self, action: np.ndarray) -> np.ndarray:
+        """Most probable code, int64 (...), of robot actions (..., 7)."""
+        return self.logits(action).argmax(axis=-1)
+
+    def robot_action(self, code: int | np.ndarray) -> np.ndarray:
+        """Mean robot action, float32 (..., 7), of codes (...); ActionError for a code that does not exist."""
+        codes = np.asarray(code)
+        if not np.issubdtype(codes.dtype, np.integer) or (codes < 0).any() or (codes >= self.num_codes).any():
+            raise ActionError(f"latent code is {code!r}; wanted an integer in 0..{self.num_codes - 1}")
+        return self.dictionary_CF[codes].astype(np.float32)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write `action_adapter.json` into a model folder; returns its path."""
+        path = Path(folder) / ADAPTER_FILE
+        content = {"format": FORMAT} | {
+            key: value.tolist() if isinstance(value, np.ndarray) else value
+            for key, value in asdict(self).items()
+        }
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        return path
+
+
+def load_adapter(folder: Path | str) -> ActionAdapter:
+    """Read `action_adapter.json` of a model folder; ModelFolderError when it is missing or not readable."""
+    path = Path(folder) / ADAPTER_FILE
+    if not path.is_file():
+        raise ModelFolderError(
+            f"no {ADAPTER_FILE} in {folder}; it maps robot actions to latent codes; fit one with "
+            "`genie-robot evaluate model --write` on a dataset that has actions"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("format") != FORMAT:
+            raise KeyError("format")
+        evidence = content.pop("evidence")
+        adapter = ActionAdapter(
+            **{key: np.asarray(value) for key, value in content.items()}, evidence=evidence
+        )
+        adapter.logits(np.zeros(ACTION_SIZE))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFolderError(f"{path} is not an action adapter ({error}); fit it again") from error
+    return adapter
+
+
+def fit_adapter(
+    actions_NF: np.ndarray, codes_N: np.ndarray, num_codes: int, *, iterations: int = 60
+) -> ActionAdapter:
+    """Fit from labelled transitions: robot actions (N, 7) and the codes (N,) that the model gave those transitions.
+
+    Multinomial logistic regression with a small ridge, by L-BFGS from zero: the same data give the same adapter.
+    """
+    import torch
+
+    actions_NF, codes_N = np.asarray(actions_NF, dtype=np.float64), np.asarray(codes_N, dtype=np.int64)
+    if actions_NF.ndim != 2 or actions_NF.shape != (len(codes_N), ACTION_SIZE) or len(codes_N) == 0:
+        raise DataError(
+            f"actions {actions_NF.shape} and codes {codes_N.shape}; wanted (N, 7) and (N,) with N > 0"
+        )
+    counts = np.bincount(codes_N, minlength=num_codes)
+    mean = actions_NF.mean(axis=0)
+    scale = np.maximum(actions_NF.std(axis=0), _SMALLEST_SCALE)
+    features = torch.from_numpy((actions_NF - mean) / scale)
+    target = torch.from_numpy(codes_N)
+    unseen = torch.from_numpy(np.where(counts > 0, 0.0, -1e9))
+    weight = torch.zeros(num_codes, ACTION_SIZE, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(num_codes, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=iterations, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(features @ weight.T + bias + unseen, target)
+        loss = loss + _RIDGE * (weight**2).sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)  # pyright: ignore[reportArgumentType] - LBFGS wants a closure that returns a tensor
+    dictionary = np.zeros((num_codes, ACTION_SIZE))
+    np.add.at(dictionary, codes_N, actions_NF)
+    dictionary /= np.maximum(counts, 1)[:, None]
+    return ActionAdapter(
+        weight_CF=weight.detach().numpy().round(6),
+        bias_C=(bias.detach() + unseen).numpy().round(6),
+        mean_F=mean.round(6),
+        scale_F=scale.round(6),
+        dictionary_CF=dictionary.round(6),
+        counts_C=counts,
+    )
+
+
+def top1_agreement(adapter: ActionAdapter, actions_NF: np.ndarray, codes_N: np.ndarray) -> float:
+    """Share of transitions for which the adapter names the very code that the model's own labelling gives."""
+    return float((adapter.code(actions_NF) == np.asarray(codes_N)).mean())
+
+
+def infer_codes(model: Any, video_BTYXC: np.ndarray) -> np.ndarray:
+    """Codes (B, T-1) of a video of any length, in clips no longer than the model's window that share one frame."""
+    window = int(model.config.video.num_frames)
+    last = video_BTYXC.shape[1] - 1
+    parts = [
+        np.asarray(model.infer_actions(video_BTYXC[:, start : start + window])[0])
+        for start in range(0, last, window - 1)
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def labelled_transitions(
+    model: Any, episodes: Iterable[Episode], limit: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """First `limit` transitions of `episodes` (with actions): robot actions (N, 7), codes (N,) by `model.infer_actions`."""
+    actions, codes, count = [], [], 0
+    for episode in episodes:
+        if episode.actions_TA is None:
+            raise DataError(
+                f"{episode.source} has no actions; the adapter wants labelled transitions; open with actions=True"
+            )
+        if episode.num_frames < 2:
+            continue
+        actions.append(episode.actions_TA[:-1])
+        codes.append(infer_codes(model, episode.frames_TYXC[None])[0])
+        count += len(codes[-1])
+        if count >= limit:
+            break
+    if not actions:
+        raise DataError(
+            "no episode has two frames; wanted labelled transitions; give another dataset or split"
+        )
+    return np.concatenate(actions)[:limit].astype(np.float32), np.concatenate(codes)[:limit].astype(np.int64)
+
+
+def fit_adapter_from_episodes(
+    model: Any,
+    episodes: Iterable[Episode],
+    *,
+    transitions: int = DEFAULT_TRANSITIONS,
+    heldout_episodes: Iterable[Episode] | None = None,
+    heldout: int = 1000,
+) -> ActionAdapter:
+    """Fit on the first `transitions` labelled transitions of `episodes`, report top-1 agreement on `heldout` others.
+
+    The others come from `heldout_episodes`, or else from what follows in `episodes`. `evidence` says the number of
+    labels, the held-out agreement and the share of the most frequent code (what a blind guess would reach).
+    """
+    wanted = transitions if heldout_episodes is not None else transitions + heldout
+    actions, codes = labelled_transitions(model, episodes, wanted)
+    rest_actions, rest_codes = actions[transitions:], codes[transitions:]
+    if heldout_episodes is not None:
+        rest_actions, rest_codes = labelled_transitions(model, heldout_episodes, heldout)
+    if len(codes) < transitions or len(rest_codes) < max(1, heldout // 10):
+        raise DataError(
+            f"the episodes hold {len(codes)} labelled transitions, and {len(rest_codes)} to test on; wanted "
+            f"{transitions} and {heldout}; give a larger dataset or ask for fewer transitions"
+        )
+    adapter = fit_adapter(actions[:transitions], codes[:transitions], int(model.num_actions))
+    evidence = {
+        "labelled_transitions": transitions,
+        "heldout_transitions": len(rest_codes),
+        "heldout_top1": round(top1_agreement(adapter, rest_actions, rest_codes), 4),
+        "heldout_majority": round(float(np.bincount(rest_codes).max() / len(rest_codes)), 4),
+        "model_hash": str(getattr(model, "hash", "")),
+    }
+    return replace(adapter, evidence=evidence)

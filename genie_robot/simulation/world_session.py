@@ -1,0 +1,134 @@
+"""A running imagination: prompt frames in, one imagined frame per latent action out.
+
+Shapes: B batch, T frames, Y X pixels, C channels, N tokens per frame.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genie_robot.errors import ActionError, ImageError
+from genie_robot.models.world_model import WorldModel, to_uint8
+from genie_robot.sampling.context import CachedContext
+from genie_robot.sampling.maskgit import generate_frame
+from genie_robot.sampling.schedule import cosine_counts
+
+
+class WorldSession:
+    """One batch of imagined worlds on one model. Deterministic: the same prompt, seed and actions give the same frames."""
+
+    def __init__(
+        self, model: WorldModel, *, maskgit_steps: int = 8, temperature: float = 1.0, seed: int = 0
+    ) -> None:
+        cosine_counts(model.config.tokens_per_frame, maskgit_steps)  # refuses a wrong number now, not at step 1
+        self.model = model
+        self.maskgit_steps = maskgit_steps
+        self.temperature = temperature
+        self.seed = seed
+        self._context = CachedContext(model.dynamics)
+        self._decoder_cache = model.tokenizer.transformer.new_cache()
+        self._generators: list[torch.Generator] = []
+        self._is_batched = False
+
+    @property
+    def batch_size(self) -> int:
+        """Worlds in this session; 0 before the first reset."""
+        return len(self._generators)
+
+    @property
+    def frames_in_context(self) -> int:
+        """Frames that the next one is imagined from."""
+        return self._context.num_frames
+
+    @torch.no_grad()
+    def reset(self, frames: np.ndarray, seed: int | np.ndarray | None = None) -> np.ndarray:
+        """Start from prompt frames.
+
+        Args:
+            frames: uint8 (T,Y,X,3), or (B,T,Y,X,3) for a batch, of the model's size. The last ones that leave
+                room for a new frame are used.
+            seed: of the sampling noise. World i of a batch uses `seed + i`; an array (B,) sets each one's own.
+
+        Returns:
+            The last prompt frame as the tokenizer shows it: uint8 (Y,X,3) or (B,Y,X,3).
+        """
+        if not isinstance(frames, np.ndarray) or frames.ndim not in (4, 5):
+            raise ImageError(f"frames: got {np.shape(frames)}, wanted (T,Y,X,3) or (B,T,Y,X,3)")
+        self._is_batched = frames.ndim == 5
+        video = frames if self._is_batched else frames[None]
+        video = video[:, -(self.model.config.video.num_frames - 1) :]
+        tokens_BTN = self.model.encode(video)
+        codes_BS = self.model.latent_action.infer(self.model.to_float(video))[0] if video.shape[1] > 1 else None
+        batch = len(tokens_BTN)
+        if codes_BS is None:
+            codes_BS = tokens_BTN.new_empty((batch, 0))
+        self._generators = _generators(self.seed if seed is None else seed, batch)
+        self._context = CachedContext(self.model.dynamics)
+        self._context.append(tokens_BTN, self.model.dynamics.produced_by(codes_BS))
+        self._decoder_cache = self.model.tokenizer.transformer.new_cache()
+        frame_BYXC = self.model.tokenizer.decode(tokens_BTN, cache=self._decoder_cache, commit=True)[:, -1]
+        return self._out(frame_BYXC)
+
+    @torch.no_grad()
+    def step(self, action: int | np.ndarray) -> np.ndarray:
+        """Imagine the next frame under a latent action code (one for all worlds, or one each, (B,))."""
+        action_B = self._check_action(action)
+        self._context.make_room()
+        tokens_BN = generate_frame(
+            self._context, action_B, self._generators, steps=self.maskgit_steps, temperature=self.temperature
+        )
+        self._context.append(tokens_BN[:, None], action_B[:, None])
+        return self._out(self._decode_next(tokens_BN))
+
+    def fork(self, copies: int) -> WorldSession:
+        """A new session that holds `copies` copies of each world, side by side, to try different actions on.
+
+        All copies of a world draw the same noise, so that they differ by their actions alone.
+        """
+        if copies < 1:
+            raise ActionError(f"copies: got {copies}, wanted 1 or more")
+        other = WorldSession(
+            self.model, maskgit_steps=self.maskgit_steps, temperature=self.temperature, seed=self.seed
+        )
+        other._context = self._context.fork(copies)
+        other._decoder_cache = self._decoder_cache.fork(copies)
+        other._is_batched = True
+        for generator in self._generators:
+            other._generators += [torch.Generator().set_state(generator.get_state()) for _ in range(copies)]
+        return other
+
+    def _decode_next(self, tokens_BN: Tensor) -> Tensor:
+        tokenizer = self.model.tokenizer
+        if self._decoder_cache.is_full:
+            # As the dynamics does: start afresh from the newer half of the window, the new frame included.
+            assert self._context.tokens_BTN is not None
+            window = self._context.tokens_BTN[:, -(self._decoder_cache.capacity // 2) :]
+            self._decoder_cache = tokenizer.transformer.new_cache()
+            return tokenizer.decode(window, cache=self._decoder_cache, commit=True)[:, -1]
+        return tokenizer.decode(tokens_BN[:, None], cache=self._decoder_cache, commit=True)[:, 0]
+
+    def _check_action(self, action: int | np.ndarray) -> Tensor:
+        if not self.batch_size:
+            raise ActionError("step: got an action before any prompt, wanted reset(frames) first")
+        codes = np.asarray(action)
+        if codes.dtype.kind not in "iu" or codes.ndim > 1 or codes.size not in (1, self.batch_size):
+            raise ActionError(f"action: got {action!r}, wanted a whole number or {self.batch_size} of them")
+        wrong = codes[(codes < 0) | (codes >= self.model.num_actions)]
+        if wrong.size:
+            raise ActionError(f"action: got code {int(wrong.flat[0])}, wanted 0 to {self.model.num_actions - 1}")
+        return torch.as_tensor(codes.astype(np.int64), device=self.model.device).expand(self.batch_size)
+
+    def _out(self, frame_BYXC: Tensor) -> np.ndarray:
+        frame = to_uint8(frame_BYXC)
+        return frame if self._is_batched else frame[0]
+
+
+def _generators(seed: int | np.ndarray, batch: int) -> list[torch.Generator]:
+    seeds = np.asarray(seed)
+    if seeds.ndim == 0:
+        seeds = seeds + np.arange(batch)
+    if seeds.shape != (batch,):
+        raise ActionError(f"seed: got {seeds.shape} seeds, wanted one, or one for each of {batch} worlds")
+    return [torch.Generator().manual_seed(int(value)) for value in seeds]

@@ -1,0 +1,47 @@
+"""The model card that a finished training writes."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+from genie_robot.config import STAGES, TrainConfig
+from genie_robot.training.logs import read_rows
+
+
+def git_hash() -> str:
+    """Commit of the working copy, "unknown" outside of one."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def model_card(config: TrainConfig, output: Path) -> str:
+    """Text of the model folder's README.md: what it is, what it was trained on and how, held-out numbers."""
+    lines = [
+        f"# {config.model.name}",
+        "",
+        "A genie_robot world model (Genie, arXiv 2402.15391): trained from video alone, no action was read.",
+        "",
+        f"- Data: `{Path(config.data.path).name}` at {config.model.video.height}x{config.model.video.width}, "
+        f"{config.model.video.rate_hz:g} Hz",
+        f"- Code: commit {git_hash()}, torch {torch.__version__}, {platform.machine()}, seed {config.seed}",
+        "",
+        "| stage | steps | hours | held-out numbers at the last step |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name in STAGES:
+        rows = read_rows(output / name / "metrics.jsonl")
+        last = next((row for row in reversed(rows) if row["split"] == "validation"), {})
+        hours = next((row["elapsed_s"] for row in reversed(rows) if "elapsed_s" in row), 0) / 3600
+        numbers = ", ".join(
+            f"{key} {value:.4g}" for key, value in last.items() if key not in ("stage", "step", "split")
+        )
+        lines.append(f"| {name} | {last.get('step', 0)} | {hours:.2f} | {numbers} |")
+    return "\n".join(lines) + "\n"

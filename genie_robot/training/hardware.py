@@ -1,0 +1,32 @@
+"""Device, precision and threads."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from genie_robot.config import HardwareConfig
+from genie_robot.errors import ConfigError
+
+
+def pick_device(config: HardwareConfig) -> torch.device:
+    """The device asked for; "auto" takes a GPU where there is one."""
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"hardware.device: got {config.device!r}, but torch sees no GPU; use hardware.device=cpu")
+    return torch.device(config.device)
+
+
+def pick_precision(config: HardwareConfig, device: torch.device) -> str:
+    """The precision asked for; "auto" takes bf16 where matrix units multiply it (CUDA, or CPUs with AMX)."""
+    if config.precision != "auto":
+        return config.precision
+    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_amx_tile_supported()
+    return "bf16" if native else "fp32"
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which forward passes run."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()

@@ -1,0 +1,48 @@
+"""Optimizers and the learning rate schedule."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from genie_robot.config import StageConfig
+
+
+def build_optimizers(module: nn.Module, config: StageConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for everything, or Muon for the matrices inside transformer blocks and AdamW for the rest."""
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    hidden = [p for name, p in named if config.optimizer == "muon" and "blocks." in name and p.ndim == 2]
+    chosen = {id(p) for p in hidden}
+    rest = [p for _, p in named if id(p) not in chosen]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            rest, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        )
+    ]
+    if hidden:
+        optimizers.append(torch.optim.Muon(hidden, lr=config.muon_learning_rate, weight_decay=config.weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
+
+
+def rate_factor(step: int, config: StageConfig) -> float:
+    """Warm-up, stable, cosine decay to the minimum: the factor on the peak rate at `step` (from 0)."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    decay = max(1, round(config.steps * config.decay_share))
+    progress = min(max((step - (config.steps - decay)) / decay, 0.0), 1.0)
+    low = config.min_learning_rate_ratio
+    return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def set_rate(optimizers: list[torch.optim.Optimizer], step: int, config: StageConfig) -> float:
+    """Set the rates for `step` and return AdamW's."""
+    factor = rate_factor(step, config)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+    return optimizers[0].param_groups[0]["lr"]

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genie_robot.data.clips import ClipCache, build_clip_cache
+from genie_robot.data.loader import ClipLoader, permuted
+from genie_robot.errors import CheckpointError, ConfigError, DataError
+
+LENGTHS = [5, 1, 0, 9, 4, 3]
+
+
+@pytest.fixture
+def cache(write: Callable[..., Path], tmp_path: Path) -> ClipCache:
+    # 24x32 as stored, so that the corner pixel names episode and frame
+    return build_clip_cache(write(train=LENGTHS, val=[2]), tmp_path / "cache", 24, 32)
+
+
+def corners(video_BTYXC: np.ndarray) -> list[list[tuple[int, int]]]:
+    """(episode, frame) of every frame of every window, read from the corner pixel."""
+    return [[(int(frame[0, 0, 0]), int(frame[0, 0, 1])) for frame in clip] for clip in video_BTYXC]
+
+
+@given(st.integers(1, 3000), st.integers(-(2**63), 2**63), st.integers(0, 2**40))
+def test_permuted_is_a_permutation(size: int, seed: int, epoch: int) -> None:
+    assert sorted(permuted(np.arange(size), size, seed, epoch).tolist()) == list(range(size))
+
+
+def test_permuted_looks_shuffled_and_depends_on_seed_and_epoch() -> None:
+    size = 5000
+    orders = [permuted(np.arange(size), size, seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    for order in orders:
+        assert abs(np.corrcoef(order, np.arange(size))[0, 1]) < 0.05
+        assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.05
+    for one, other in itertools.combinations(orders, 2):
+        assert (one == other).mean() < 0.01
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.05
+
+
+def test_the_order_never_changes() -> None:
+    """A checkpoint of today must resume with any later version: these numbers are fixed."""
+    assert permuted(np.arange(10), 10, seed=7, epoch=3).tolist() == [8, 2, 0, 6, 7, 9, 3, 1, 5, 4]
+
+
+def test_every_window_comes_once_per_epoch_and_never_crosses_a_border(cache: ClipCache) -> None:
+    loader = ClipLoader(cache, 3, 1, seed=4)
+    assert loader.num_windows == 3 + 7 + 2 + 1
+    assert loader.skipped_episodes == 2
+    for _ in range(3):
+        seen = [corners(next(loader))[0] for _ in range(loader.num_windows)]
+        starts = sorted(window[0] for window in seen)
+        wanted = [(e, s) for e, length in enumerate(LENGTHS) for s in range(length - 2)]
+        assert starts == sorted(wanted)
+        for window in seen:
+            episode, first = window[0]
+            assert window == [(episode, first + step) for step in range(3)]
+
+
+def test_epochs_have_different_orders(cache: ClipCache) -> None:
+    loader = ClipLoader(cache, 3, 13, seed=4)
+    first, second = corners(next(loader)), corners(next(loader))
+    assert first != second
+    assert sorted(first) == sorted(second)
+
+
+def test_batches_are_contiguous_uint8(cache: ClipCache) -> None:
+    batch = next(iter(ClipLoader(cache, 2, 5)))
+    assert batch.shape == (5, 2, 24, 32, 3)
+    assert batch.dtype == np.uint8
+    assert batch.flags.c_contiguous
+    assert batch.flags.writeable
+
+
+def test_pairs_and_stride(cache: ClipCache) -> None:
+    loader = ClipLoader(cache, 2, 4, frame_stride=3)
+    assert loader.num_windows == 2 + 6 + 1
+    for window in corners(next(loader)):
+        assert window[1] == (window[0][0], window[0][1] + 3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 13, 40])
+@pytest.mark.parametrize("stop", [0, 1, 5])
+def test_resume_is_exact(cache: ClipCache, batch_size: int, stop: int) -> None:
+    loader = ClipLoader(cache, 3, batch_size, seed=11)
+    for _ in range(stop):
+        next(loader)
+    state = json.loads(json.dumps(loader.state_dict()))
+    assert len(json.dumps(state)) < 200
+    wanted = [next(loader) for _ in range(8)]
+    other = ClipLoader(cache, 3, batch_size, seed=99)
+    next(other)
+    other.load_state_dict(state)
+    for batch in wanted:
+        np.testing.assert_array_equal(next(other), batch)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_share_the_windows_without_overlap(cache: ClipCache, world_size: int) -> None:
+    one = ClipLoader(cache, 3, 2, seed=5)
+    many = [ClipLoader(cache, 3, 2, seed=5, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for _ in range(10):
+        wanted = [window for _ in range(world_size) for window in one.next_windows()]
+        got = [window for loader in many for window in loader.next_windows()]
+        assert got == wanted
+    assert len({json.dumps(loader.state_dict()) for loader in many}) == 1
+
+
+def test_another_number_of_ranks_goes_on_at_the_same_place(cache: ClipCache) -> None:
+    two = [ClipLoader(cache, 3, 2, seed=5, rank=rank, world_size=2) for rank in range(2)]
+    for loader in two:
+        loader.next_windows()
+    one = ClipLoader(cache, 3, 2)
+    one.load_state_dict(two[1].state_dict())
+    assert one.next_windows() == two[0].next_windows()
+
+
+def test_a_batch_larger_than_the_data(cache: ClipCache) -> None:
+    loader = ClipLoader(cache, 9, 5, seed=1)
+    assert loader.num_windows == 1
+    assert {tuple(window[0]) for window in corners(next(loader))} == {(3, 0)}
+    assert loader.state_dict() == {"seed": 1, "epoch": 5, "position": 0, "num_windows": 1}
+
+
+def test_no_long_enough_episode_is_said(cache: ClipCache) -> None:
+    with pytest.raises(DataError, match=r"no episode of 6 has 10 frames \(longest: 9\)"):
+        ClipLoader(cache, 10, 1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"num_frames": 0}, {"batch_size": 0}, {"frame_stride": 0}, {"rank": 1}, {"rank": -1}, {"world_size": 0}],
+)
+def test_wrong_numbers_are_refused(cache: ClipCache, wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError):
+        ClipLoader(cache, **{"num_frames": 2, "batch_size": 2, **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"num_windows": 12}, {"position": 13}, {"position": -1}, {"epoch": -1}, {"seed": "x"}]
+)
+def test_a_foreign_state_is_refused(cache: ClipCache, changed: dict[str, int]) -> None:
+    loader = ClipLoader(cache, 3, 2)
+    with pytest.raises(CheckpointError):
+        loader.load_state_dict({**loader.state_dict(), **changed})
+    with pytest.raises(CheckpointError, match="wanted numbers"):
+        loader.load_state_dict({})

@@ -1,0 +1,88 @@
+"""Small real things: a world model of random weights, simulated episodes, two untrained probes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from genie_robot.config import (
+    DynamicsConfig,
+    LatentActionConfig,
+    TokenizerConfig,
+    TransformerConfig,
+    VideoConfig,
+    WorldModelConfig,
+)
+from genie_robot.data.episode import Episode
+from genie_robot.evaluation.probe import ProbeNet, ProbePair, StateProbe
+from genie_robot.models.world_model import WorldModel
+from genie_robot.simulation.action_interface import fit_adapter
+
+
+@pytest.fixture(scope="session")
+def model() -> WorldModel:
+    torch.manual_seed(0)
+    small = TransformerConfig(num_layers=1, dim=16, num_heads=2)
+    config = WorldModelConfig(
+        name="test",
+        video=VideoConfig(num_frames=4),
+        tokenizer=TokenizerConfig(16, encoder_transformer=small, decoder_transformer=small, codebook_size=32, code_dim=8),
+        latent_action=LatentActionConfig(encoder="conv", conv_channels=4, code_dim=8),
+        dynamics=DynamicsConfig(transformer=small),
+    )
+    return WorldModel(config).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def episodes() -> list[Episode]:
+    """Six simulated episodes of random play, 12 frames each, with actions and states."""
+    pytest.importorskip("mujoco")
+    from genie_robot.simulation.mujoco.behaviours import Play
+    from genie_robot.simulation.mujoco.env import TabletopSimulator
+
+    result, simulator = [], TabletopSimulator()
+    for seed in range(6):
+        rng = np.random.default_rng(500 + seed)
+        simulator.reset(rng)
+        play = Play(noise=True)
+        play.reset(rng)
+        frames, states, actions = [simulator.frame()], [simulator.state], []
+        for _ in range(11):
+            actions.append(play.act(simulator.state))
+            simulator.step(actions[-1])
+            frames.append(simulator.frame())
+            states.append(simulator.state)
+        actions.append(np.zeros(7, dtype=np.float32))
+        result.append(
+            Episode(
+                np.stack(frames),
+                0.2,
+                f"test/{seed}",
+                actions_TA=np.stack(actions).astype(np.float32),
+                state_TS=np.stack(states),
+            )
+        )
+    return result
+
+
+def untrained_probe(seed: int) -> StateProbe:
+    torch.manual_seed(seed)
+    net = ProbeNet()
+    net.load_state_dict({k: v.half().float() for k, v in net.state_dict().items()})
+    mean = np.array([0.4, 0, 0.1, 0.5, 0.4, 0, 0.03, 0.4, 0], dtype=np.float32)
+    scale = np.array([0.1, 0.1, 0.05, 0.5, 0.05, 0.06, 0.03, 0.05, 0.1], dtype=np.float32)
+    return StateProbe(net.eval(), mean, scale, seed)
+
+
+@pytest.fixture(scope="session")
+def probes() -> ProbePair:
+    return ProbePair(untrained_probe(0), untrained_probe(1), hash="test")
+
+
+@pytest.fixture(scope="session")
+def adapter():
+    from genie_robot.simulation.mujoco.behaviours import KEYS, key_action
+
+    actions = np.stack([key_action(key) for key in KEYS] * 10)
+    return fit_adapter(actions, np.tile(np.arange(8), 10), 8)

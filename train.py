@@ -14,10 +14,14 @@ import sys
 from pathlib import Path
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from genie_robot.config import TrainConfig, from_dict
+from genie_robot.config import TrainConfig, from_dict, to_dict
 from genie_robot.errors import GenieError
+
+# Every field with its default, so that each can be overridden; the files in configs/ hold what differs.
+ConfigStore.instance().store("all_fields", to_dict(TrainConfig()))
 
 
 @hydra.main(version_base=None, config_path="configs", config_name="config")

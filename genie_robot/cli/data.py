@@ -52,6 +52,13 @@ def add_parser(subparsers: Any) -> None:
     generate.add_argument(
         "--frames", type=int, default=25, metavar="T", help="frames per episode (default: 25)"
     )
+    generate.add_argument(
+        "--mix",
+        nargs=3,
+        type=float,
+        metavar=("PLAY", "PUSH", "LIFT"),
+        help="shares of random play and of the two tasks' experts (default: 0.55 0.225 0.225)",
+    )
     generate.add_argument("--size", type=int, default=64, metavar="PX", help="height and width (default: 64)")
     generate.add_argument("--seed", type=int, default=0, help="same seed, same dataset (default: 0)")
     generate.add_argument(
@@ -99,6 +106,7 @@ def _generate(args: argparse.Namespace) -> int:
         frames_per_episode=args.frames,
         seed=args.seed,
         workers=args.workers,
+        mix=dict(zip(("play", "push", "lift"), args.mix, strict=True)) if args.mix else None,
         image_size=args.size,
         overwrite=args.overwrite,
     )

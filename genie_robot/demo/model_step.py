@@ -55,9 +55,10 @@ def judge_model(
         "random_draws": draws,
         "metrics": metrics,
         "psnr_by_frame": {
-            "imagined, true actions": metrics["psnr_per_horizon_db"],
-            "copy the last frame": metrics["copy_last_psnr_per_horizon_db"],
-            "tokenizer alone (best possible)": metrics["tokenizer_psnr_per_horizon_db"],
+            "imagined, true actions": _by_frame(metrics["psnr_per_horizon_db"]),
+            "copy the last frame": _by_frame(metrics["copy_last_psnr_per_horizon_db"]),
+            "tokenizer alone (best possible)": _by_frame(metrics["tokenizer_psnr_per_horizon_db"]),
+            "imagined, random actions (measured at t = 4)": [(4, metrics["random_psnr_t4_db"])],
         },
         "codes": codes,
         "strips": _strips(evaluation, names, context.folder),
@@ -65,6 +66,10 @@ def judge_model(
         "pictures": {"reconstructions": _reconstructions(evaluation, context.folder)},
         "code_films": len(films),
     }
+
+
+def _by_frame(values: list[float]) -> list[tuple[int, float]]:
+    return [(index + 1, value) for index, value in enumerate(values) if value is not None]
 
 
 def _finite(value: float) -> float | None:
@@ -129,8 +134,7 @@ def _strips(evaluation: Any, names: list[str], folder: Path) -> list[Result]:
     strips = []
     for place, clip in enumerate(chosen):
         truth, imagined = evaluation.truth[clip], evaluation.imagined[clip]
-        rows = [np.concatenate([row[:1], row[1:]]) for row in (truth, imagined)]
-        picture = _with_divider(sheet(rows), evaluation.truth.shape[3])
+        picture = _with_divider(sheet([truth, imagined]), evaluation.truth.shape[3])
         strips.append(
             {
                 "frames": len(truth),

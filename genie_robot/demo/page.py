@@ -15,7 +15,7 @@ header h1{margin:0 0 10px;font-size:34px;line-height:1.2;letter-spacing:-.01em}
 header p{max-width:760px;margin:0;color:#dbeafe;font-size:18px}
 h2{margin:52px 0 6px;font-size:24px;letter-spacing:-.01em;border-top:1px solid var(--line);padding-top:28px}
 h3{margin:28px 0 6px;font-size:17px}
-p{max-width:780px;margin:8px 0}
+p{max-width:820px;margin:8px 0 12px}
 .faint,figcaption,small{color:var(--faint)}
 figcaption{font-size:14px;max-width:780px;margin-top:6px}
 figure{margin:16px 0}
@@ -32,6 +32,8 @@ td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-spa
 .tag{display:inline-block;border-radius:999px;padding:2px 11px;font-size:13px;font-weight:600;border:1px solid;margin:4px 6px 4px 0}
 .tag.box{color:#1d4ed8;background:#eff6ff}.tag.scratch{color:#b45309;background:#fffbeb}
 .tag.truth{color:#047857;background:#ecfdf5}
+.yes,.no,.none{white-space:nowrap}
+.chart>b{display:block;margin-left:52px}
 .yes{color:var(--good);font-weight:700}.no{color:var(--bad);font-weight:700}.none{color:var(--faint);font-weight:700}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:13px;color:var(--faint);margin:2px 0 0 52px}
 .legend i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:5px;vertical-align:-1px}

@@ -40,7 +40,8 @@ def hero(model: Result, folder: Path) -> str:
             f"{BOX} Each film starts from the <em>same</em> camera picture, which the model never saw in training. "
             "Then one of its eight latent actions is given again and again, and the model imagines what the camera would see. "
             "Nobody told the model what a robot, an arm or an action is: it found the eight by watching video. "
-            "Their names were measured afterwards, from where the gripper goes."
+            "Their names were measured afterwards, from where the gripper goes, as the robot sees it: the camera faces the robot, so its "
+            "left is the right of the picture, and forward is towards you."
         ),
         f'<div class="row" style="gap:14px 16px">{films}</div>',
     )
@@ -83,7 +84,7 @@ def training_section(train: Result, folder: Path) -> str:
     for stage in train["stages"]:
         for curve in stage["curves"]:
             charts.append(
-                f"<figure><b>{escape(stage['title'])}</b>"
+                f'<figure class="chart"><b>{escape(stage["title"])}</b>'
                 + line_chart(curve["series"], "step", curve["label"])
                 + "</figure>"
             )
@@ -127,12 +128,10 @@ def training_section(train: Result, folder: Path) -> str:
 def imagination_section(model: Result, folder: Path) -> str:
     """Reconstructions and imagined strips of the model in the box."""
     m = model["metrics"]
-    strips = "".join(_strip_figure(strip, model["prompt_frames"], folder) for strip in model["strips"])
+    shown = "one true frame" if model["prompt_frames"] == 1 else f"{model['prompt_frames']} true frames"
+    strips = "".join(_strip_figure(strip, folder) for strip in model["strips"])
     curves = line_chart(
-        {
-            name: [(t + 1, value) for t, value in enumerate(values)]
-            for name, values in model["psnr_by_frame"].items()
-        },
+        model["psnr_by_frame"],
         "imagined frame t",
         "PSNR to the truth, dB",
         width=520,
@@ -157,8 +156,8 @@ def imagination_section(model: Result, folder: Path) -> str:
         ),
         "<h3>Imagined beside the truth</h3>",
         paragraph(
-            f"The model sees {model['prompt_frames']} true frames and then <em>only</em> the latent action of each step, "
-            "which it reads off the true film. Left of the line: what it was shown. Right of it: imagined."
+            f"The model sees {shown} and then <em>only</em> the latent action of each step, which it reads off the true film. "
+            "Left of the line: what it was shown. Right of it: imagined."
         ),
         strips,
         "<h3>Do the actions matter?</h3>",
@@ -172,14 +171,14 @@ def imagination_section(model: Result, folder: Path) -> str:
     )
 
 
-def _strip_figure(strip: Result, prompt_frames: int, folder: Path) -> str:
+def _strip_figure(strip: Result, folder: Path) -> str:
     frames = strip["frames"]
     films = "".join(
         f'<div style="text-align:center">{sprite_html(folder / strip[key], frames, 128)}<small>{label}</small></div>'
         for key, label in (("truth", "truth"), ("imagined", "imagined"))
     )
-    names = " &rarr; ".join(escape(name) for name in strip["names"][prompt_frames - 1 :])
-    pictures = image_html(folder / strip["sheet"], "truth above, imagined below", 0.82)
+    names = " &rarr; ".join(escape(name) for name in strip["names"])
+    pictures = image_html(folder / strip["sheet"], "truth above, imagined below", 1.15)
     return (
         f'<figure><div class="row" style="gap:16px;flex-wrap:nowrap">{films}<div style="min-width:0">{pictures}'
         f"<figcaption>Truth above, imagined below. Actions: {names}</figcaption></div></div></figure>"

@@ -65,7 +65,9 @@ def collect_prompts(
     rng = np.random.default_rng(seed)
     kept = [e for e in episodes if e.state_TS is not None and e.num_frames >= frames]
     if not kept:
-        raise DataError("no held-out episode has states; wanted a tabletop dataset from `genie-robot data generate`")
+        raise DataError(
+            "no held-out episode has states; wanted a tabletop dataset from `genie-robot data generate`"
+        )
     places = _roomy_places(kept, frames)
     order = [places[k] for k in rng.permutation(len(places))]
     chosen: list[tuple[int, int]] = []
@@ -79,7 +81,9 @@ def collect_prompts(
             if fits and (number, last) not in chosen:
                 chosen.append((number, last))
     if len(chosen) < max(2, prompts):
-        raise DataError(f"found {len(chosen)} prompts with room to move; wanted {max(2, prompts)}; give more episodes")
+        raise DataError(
+            f"found {len(chosen)} prompts with room to move; wanted {max(2, prompts)}; give more episodes"
+        )
     chosen.sort(key=lambda place: not _is_open(kept[place[0]], place[1]))
     images = [kept[number].frames_TYXC[last + 1 - frames : last + 1] for number, last in chosen]
     states = [_states(kept[number])[last] for number, last in chosen]

@@ -56,6 +56,7 @@ class WorldModel(nn.Module):
             video.num_frames,
         )
         self.latent_actions = tuple(LatentAction(code) for code in range(config.latent_action.num_actions))
+        self._loaded_hash = ""
 
     @property
     def num_actions(self) -> int:
@@ -84,7 +85,9 @@ class WorldModel(nn.Module):
 
     @property
     def hash(self) -> str:
-        """First 12 hex digits of the SHA-256 of all weights, the same for the same numbers on any device."""
+        """First 12 hex digits of the SHA-256 of all weights as they were saved, whatever device and type they are in now."""
+        if self._loaded_hash:
+            return self._loaded_hash
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
@@ -100,7 +103,8 @@ class WorldModel(nn.Module):
             raise ImageError(f"video: got {got}, wanted {wanted}; resize with genie_robot.data.resize.resize_frame")
         if video.shape[1] < 1:
             raise ImageError(f"video: got {got}, wanted at least one frame")
-        return torch.from_numpy(np.ascontiguousarray(video)).to(self.device).float() / 255
+        video_BTYXC = torch.from_numpy(np.ascontiguousarray(video)).to(self.device)
+        return video_BTYXC.to(self.dynamics.head.weight.dtype) / 255
 
     @torch.no_grad()
     def encode(self, video_BTYXC: np.ndarray) -> Tensor:
@@ -179,6 +183,7 @@ class WorldModel(nn.Module):
         if [action.code for action in actions] != list(range(self.num_actions)):
             raise ModelFolderError(f"{path}: got {len(actions)} codes, wanted codes 0 to {self.num_actions - 1}")
         self.latent_actions = actions
+        self._loaded_hash = owner
 
 
 def _read_config(path: Path) -> WorldModelConfig:

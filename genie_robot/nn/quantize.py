@@ -20,8 +20,9 @@ class Quantized(NamedTuple):
 class VectorQuantizer(nn.Module):
     """VQ-VAE codebook on the unit sphere (van den Oord 2017, eq. 3; cosine distance).
 
-    Codes that stay below 1/8 of a uniform share are moved onto inputs of the batch: without this, small
-    codebooks collapse to one code (the usual failure of latent action models).
+    Codes that stay below half of a uniform share are moved onto inputs of the batch. Without this, small
+    codebooks collapse to one code (the usual failure of latent action models), or two codes share one
+    motion while two motions share one code (seen here with a threshold of 1/8).
     """
 
     def __init__(self, num_codes: int, dim: int, commitment_weight: float, reset_every: int = 50) -> None:
@@ -37,7 +38,7 @@ class VectorQuantizer(nn.Module):
 
     def similarities(self, x: Tensor) -> Tensor:
         """Cosine similarity of each vector with each code: (..., K) -> (..., V)."""
-        return F.normalize(x.float(), dim=-1) @ F.normalize(self.codebook, dim=-1).T
+        return F.normalize(x.to(self.codebook.dtype), dim=-1) @ F.normalize(self.codebook, dim=-1).T
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Codes (...) -> unit vectors (..., K)."""
@@ -45,7 +46,7 @@ class VectorQuantizer(nn.Module):
 
     def forward(self, x: Tensor) -> Quantized:
         """Quantize (..., K)."""
-        unit = F.normalize(x.float(), dim=-1)
+        unit = F.normalize(x.to(self.codebook.dtype), dim=-1)
         codes = self.similarities(x).argmax(-1)
         vectors = self.lookup(codes)
         loss = F.mse_loss(vectors, unit.detach()) + self.commitment_weight * F.mse_loss(unit, vectors.detach())
@@ -60,7 +61,7 @@ class VectorQuantizer(nn.Module):
         self.calls += 1
         if int(self.calls) % self.reset_every:
             return
-        dead = self.usage_V < 1 / (8 * self.num_codes)
+        dead = self.usage_V < 1 / (2 * self.num_codes)
         if dead.any():
             rows = torch.randint(len(unit_MK), (int(dead.sum()),), device=unit_MK.device)
             self.codebook.data[dead] = unit_MK[rows]
@@ -85,17 +86,17 @@ class FiniteScalarQuantizer(nn.Module):
     def lookup(self, codes: Tensor) -> Tensor:
         """Codes (...) -> vectors (..., K)."""
         digits = torch.div(codes[..., None], self.stride_Q, rounding_mode="floor") % self.levels_Q
-        return self.expand(self._center(digits.float()))
+        return self.expand(self._center(digits))
 
     def _center(self, digits: Tensor) -> Tensor:
-        return digits / (self.levels_Q - 1) * 2 - 1
+        return (digits / (self.levels_Q - 1) * 2 - 1).to(self.expand.weight.dtype)
 
     def forward(self, x: Tensor) -> Quantized:
         """Quantize (..., K)."""
-        values = self.project(x).float()
+        values = self.project(x).to(self.expand.weight.dtype)
         values = self.spread(values.flatten(0, -2)).view(values.shape)
         bounded = torch.sigmoid(1.6 * values) * self.levels_Q - 0.5
         rounded = bounded.round().clamp_min(0).minimum(self.levels_Q - 1)
         digits = bounded + (rounded - bounded).detach()
         codes = (rounded.detach().long() * self.stride_Q).sum(-1)
-        return Quantized(self.expand(self._center(digits)), codes, x.new_zeros((), dtype=torch.float32))
+        return Quantized(self.expand(self._center(digits)), codes, self.expand.weight.new_zeros(()))

@@ -24,7 +24,9 @@ ACTION_SIZE = 7
 DEFAULT_TRANSITIONS = 500
 FORMAT = 1
 _SMALLEST_SCALE = 0.05
-_RIDGE = 1e-3
+_RIDGE = 1e-4
+_ITERATIONS = 50
+_NEVER = -1e9  # the score of a code that no labelled transition has
 
 
 @dataclass(frozen=True)
@@ -107,49 +109,70 @@ def load_adapter(folder: Path | str) -> ActionAdapter:
     return adapter
 
 
-def fit_adapter(
-    actions_NF: np.ndarray, codes_N: np.ndarray, num_codes: int, *, iterations: int = 60
-) -> ActionAdapter:
+def fit_adapter(actions_NF: np.ndarray, codes_N: np.ndarray, num_codes: int) -> ActionAdapter:
     """Fit from labelled transitions: robot actions (N, 7) and the codes (N,) that the model gave those transitions.
 
-    Multinomial logistic regression with a small ridge, by L-BFGS from zero: the same data give the same adapter.
+    Multinomial logistic regression with a small ridge, by Newton's method from zero: the same data, the same adapter.
     """
-    import torch
-
     actions_NF, codes_N = np.asarray(actions_NF, dtype=np.float64), np.asarray(codes_N, dtype=np.int64)
-    if actions_NF.ndim != 2 or actions_NF.shape != (len(codes_N), ACTION_SIZE) or len(codes_N) == 0:
+    if actions_NF.shape != (len(codes_N), ACTION_SIZE) or len(codes_N) == 0:
         raise DataError(
             f"actions {actions_NF.shape} and codes {codes_N.shape}; wanted (N, 7) and (N,) with N > 0"
         )
     counts = np.bincount(codes_N, minlength=num_codes)
+    seen = np.flatnonzero(counts)
     mean = actions_NF.mean(axis=0)
     scale = np.maximum(actions_NF.std(axis=0), _SMALLEST_SCALE)
-    features = torch.from_numpy((actions_NF - mean) / scale)
-    target = torch.from_numpy(codes_N)
-    unseen = torch.from_numpy(np.where(counts > 0, 0.0, -1e9))
-    weight = torch.zeros(num_codes, ACTION_SIZE, dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(num_codes, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([weight, bias], max_iter=iterations, line_search_fn="strong_wolfe")
-
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        loss = torch.nn.functional.cross_entropy(features @ weight.T + bias + unseen, target)
-        loss = loss + _RIDGE * (weight**2).sum()
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)  # pyright: ignore[reportArgumentType] - LBFGS wants a closure that returns a tensor
+    features = np.column_stack([(actions_NF - mean) / scale, np.ones(len(codes_N))])
+    fitted = _logistic_newton(features, np.searchsorted(seen, codes_N), len(seen))
+    weight, bias = np.zeros((num_codes, ACTION_SIZE)), np.full(num_codes, _NEVER)
+    weight[seen], bias[seen] = fitted[:, :-1], fitted[:, -1]
     dictionary = np.zeros((num_codes, ACTION_SIZE))
     np.add.at(dictionary, codes_N, actions_NF)
     dictionary /= np.maximum(counts, 1)[:, None]
     return ActionAdapter(
-        weight_CF=weight.detach().numpy().round(6),
-        bias_C=(bias.detach() + unseen).numpy().round(6),
+        weight_CF=weight.round(6),
+        bias_C=bias.round(6),
         mean_F=mean.round(6),
         scale_F=scale.round(6),
         dictionary_CF=dictionary.round(6),
         counts_C=counts,
     )
+
+
+def _logistic_newton(features_NF: np.ndarray, classes_N: np.ndarray, num_classes: int) -> np.ndarray:
+    """Weights (classes, F) that minimise mean cross-entropy + ridge; convex, so Newton with halved steps finds them."""
+    count, width = features_NF.shape
+    target = np.eye(num_classes)[classes_N]
+    weights = np.zeros((num_classes, width))
+
+    def loss_and_chances(w: np.ndarray) -> tuple[float, np.ndarray]:
+        scores = features_NF @ w.T
+        scores -= scores.max(axis=1, keepdims=True)
+        total = np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        value = float((total[:, 0] - (scores * target).sum(axis=1)).mean() + _RIDGE * (w**2).sum())
+        return value, np.exp(scores - total)
+
+    loss, chances = loss_and_chances(weights)
+    for _ in range(_ITERATIONS):
+        gradient = (chances - target).T @ features_NF / count + 2 * _RIDGE * weights
+        curvature = (
+            np.einsum("nc,cd->ncd", chances, np.eye(num_classes)) - chances[:, :, None] * chances[:, None]
+        )
+        hessian = np.einsum("ncd,nf,ng->cfdg", curvature, features_NF, features_NF, optimize=True) / count
+        size = num_classes * width
+        step = np.linalg.solve(hessian.reshape(size, size) + 2 * _RIDGE * np.eye(size), gradient.reshape(-1))
+        move, size_of_step = step.reshape(weights.shape), 1.0
+        while True:
+            better, chances_there = loss_and_chances(weights - size_of_step * move)
+            if better <= loss or size_of_step < 1e-4:
+                break
+            size_of_step /= 2
+        done = loss - better < 1e-9
+        weights, loss, chances = weights - size_of_step * move, better, chances_there
+        if done:
+            break
+    return weights
 
 
 def top1_agreement(adapter: ActionAdapter, actions_NF: np.ndarray, codes_N: np.ndarray) -> float:

@@ -27,7 +27,7 @@ from genie_robot.errors import CheckpointError, ConfigError, TrainingDivergedErr
 from genie_robot.models.world_model import WorldModel
 from genie_robot.training import checkpoint
 from genie_robot.training.card import git_hash, model_card
-from genie_robot.training.hardware import autocast, pick_device, pick_precision
+from genie_robot.training.hardware import autocast, compile_blocks, pick_device, pick_precision
 from genie_robot.training.logs import RunLog
 from genie_robot.training.optim import build_optimizers, set_rate
 from genie_robot.training.stages import Stage, build_stage
@@ -153,7 +153,7 @@ class _Trainer:
         self.step = 0
         self.elapsed_s = 0.0
         if config.hardware.compile:
-            stage.module.compile()
+            compile_blocks(stage.module)
 
     def fit(self, loader: ClipLoader, held_out: np.ndarray) -> None:
         """Train to the last step. Raises Interrupted after a Ctrl-C, with everything saved."""

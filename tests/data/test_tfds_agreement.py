@@ -35,7 +35,7 @@ def tfds_episodes(folder: Path, split: str, **options: Any) -> Any:
     import tensorflow_datasets as tfds
 
     read_config = tfds.ReadConfig(interleave_cycle_length=1)
-    builder = tfds.builder_from_directory(str(folder))
+    builder: Any = tfds.builder_from_directory(str(folder))
     return builder.as_dataset(split=split, shuffle_files=False, read_config=read_config, **options)
 
 

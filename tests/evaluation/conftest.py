@@ -27,7 +27,9 @@ def model() -> WorldModel:
     config = WorldModelConfig(
         name="test",
         video=VideoConfig(num_frames=4),
-        tokenizer=TokenizerConfig(16, encoder_transformer=small, decoder_transformer=small, codebook_size=32, code_dim=8),
+        tokenizer=TokenizerConfig(
+            16, encoder_transformer=small, decoder_transformer=small, codebook_size=32, code_dim=8
+        ),
         latent_action=LatentActionConfig(encoder="conv", conv_channels=4, code_dim=8),
         dynamics=DynamicsConfig(transformer=small),
     )

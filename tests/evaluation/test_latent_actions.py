@@ -116,9 +116,7 @@ def test_direction_of_actions_and_of_motion() -> None:
 
 def test_simulated_motion_is_what_was_commanded_nearly_always(episodes: list) -> None:
     """Ties the sign conventions to MuJoCo: x forward, y left, z up, and opening falls on "close"."""
-    same = [
-        direction_of_motion(e.state_TS) == direction_of_action(e.actions_TA[:-1]) for e in episodes
-    ]
+    same = [direction_of_motion(e.state_TS) == direction_of_action(e.actions_TA[:-1]) for e in episodes]
     assert np.concatenate(same).mean() > 0.9
 
 

@@ -7,7 +7,14 @@ import pytest
 
 from genie_robot.errors import ConfigError, DataError
 from genie_robot.evaluation.heldout import collect_clips
-from genie_robot.evaluation.model_eval import ModelEvalConfig, evaluate_model, imagine, random_codes, reconstruct, strip_picture
+from genie_robot.evaluation.model_eval import (
+    ModelEvalConfig,
+    evaluate_model,
+    imagine,
+    random_codes,
+    reconstruct,
+    strip_picture,
+)
 from genie_robot.evaluation.video import moving_psnr, psnr
 from genie_robot.simulation.action_interface import infer_codes
 
@@ -25,7 +32,13 @@ def evaluation(model, clips):
 
 
 def test_design_keys_are_there(evaluation) -> None:
-    wanted = {"tokenizer_psnr_db", "psnr_t4_db", "copy_last_psnr_t4_db", "moving_psnr_t4_db", "moving_copy_last_psnr_t4_db"}
+    wanted = {
+        "tokenizer_psnr_db",
+        "psnr_t4_db",
+        "copy_last_psnr_t4_db",
+        "moving_psnr_t4_db",
+        "moving_copy_last_psnr_t4_db",
+    }
     wanted |= {"delta_psnr_t4_db", "codes_used", "nmi_direction", "nmi_shuffled"}
     assert wanted <= set(evaluation.metrics)
     assert len(evaluation.metrics["psnr_per_horizon_db"]) == CONFIG.horizon

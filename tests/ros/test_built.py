@@ -9,7 +9,9 @@ import pytest
 
 def test_ros_packages_are_built() -> None:
     missing = [
-        name for name in ("rclpy", "genie_robot_interfaces", "genie_robot_ros") if not importlib.util.find_spec(name)
+        name
+        for name in ("rclpy", "genie_robot_interfaces", "genie_robot_ros")
+        if not importlib.util.find_spec(name)
     ]
     if missing:
         pytest.skip(f"{', '.join(missing)} not built in this environment, no ROS 2 test ran; run: make ros")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import array
+import contextlib
 
 import cv2
 import numpy as np
 import pytest
-from genie_robot.errors import ImageError
 from genie_robot_ros import convert
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rclpy._rclpy_pybind11 import RMWError
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
+
+from genie_robot.errors import ImageError
 
 
 def random_frame(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -130,11 +133,11 @@ def test_damaged_wire_bytes_never_crash(data: st.DataObject) -> None:
         wire[data.draw(st.integers(0, len(wire) - 1))] = data.draw(st.integers(0, 255))
     wire = wire[: data.draw(st.integers(5, len(wire)))]
     try:
-        convert.image_to_frame(deserialize_message(bytes(wire), Image))
-    except ImageError:
-        pass
-    except Exception as error:
-        assert type(error).__name__ in ("RMWError", "UnicodeDecodeError"), repr(error)
+        message = deserialize_message(bytes(wire), Image)
+    except (RMWError, UnicodeDecodeError):
+        return
+    with contextlib.suppress(ImageError):
+        assert convert.image_to_frame(message).shape == (message.height, message.width, 3)
 
 
 def test_jpeg_and_png_come_back() -> None:
@@ -159,10 +162,9 @@ def test_truncated_files_are_refused_or_shown_in_part(cut: int) -> None:
 @given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"]))
 @settings(max_examples=200, deadline=None)
 def test_any_compressed_bytes_give_a_frame_or_an_image_error(tail: bytes, head: bytes) -> None:
-    try:
-        convert.compressed_to_frame(CompressedImage(data=array.array("B", head + tail)), max_pixels=10_000)
-    except ImageError as error:
-        assert "\n" not in str(error)
+    message = CompressedImage(data=array.array("B", head + tail))
+    with contextlib.suppress(ImageError):
+        assert convert.compressed_to_frame(message, max_pixels=10_000).dtype == np.uint8
 
 
 def test_a_small_file_with_a_huge_picture_is_refused_before_decoding() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import NODE, PACKAGE, NodeProcess, model_arguments
+from conftest import NODE, PACKAGE, PATIENCE_S, NodeProcess, model_arguments
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from genie_robot_interfaces.msg import ImaginedFrameInfo, LatentAction
 from genie_robot_interfaces.srv import Reset, Step
@@ -18,6 +18,7 @@ from genie_robot_ros.client import ClientError, SimulatorClient
 from genie_robot_ros.parameters import PARAMETERS
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -31,7 +32,7 @@ def picture(seed: int = 0, height: int = 64, width: int = 64) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def call(client: SimulatorClient, kind: type, name: str, request, timeout_s: float = 30.0):
+def call(client: SimulatorClient, kind: type, name: str, request, timeout_s: float = PATIENCE_S):
     service = client.create_client(kind, f"{NODE}/{name}")
     try:
         return client._call(service, request, timeout_s)
@@ -43,13 +44,15 @@ def listen(client: SimulatorClient, kind: type, topic: str, qos=10) -> list:
     """Subscribe, wait for the match, and return the list that fills."""
     received: list = []
     subscription = client.create_subscription(kind, topic, received.append, qos)
-    client.spin_until(lambda: client.count_publishers(topic) > 0, 20, topic)
+    client.spin_until(lambda: client.count_publishers(topic) > 0, PATIENCE_S, topic)
     received_from = subscription.topic_name
     assert received_from
     return received
 
 
-def wait_for_level(client: SimulatorClient, statuses: list, name: str, level: bytes, said: str = "") -> DiagnosticStatus:
+def wait_for_level(
+    client: SimulatorClient, statuses: list, name: str, level: bytes, said: str = ""
+) -> DiagnosticStatus:
     found: list[DiagnosticStatus] = []
 
     def seen() -> bool:
@@ -60,7 +63,7 @@ def wait_for_level(client: SimulatorClient, statuses: list, name: str, level: by
         statuses.clear()
         return bool(found)
 
-    client.spin_until(seen, 20, f"diagnostics of {name} at level {level!r} with {said!r}")
+    client.spin_until(seen, PATIENCE_S, f"diagnostics of {name} at level {level!r} with {said!r}")
     return found[-1]
 
 
@@ -90,8 +93,10 @@ def test_stamps_frame_id_and_companions_of_a_frame(live_client: SimulatorClient)
         stamps = [convert.stamp_to_ns(m.header.stamp) for m in (*infos, *jpegs)]
         return stamps.count(wanted_ns) == 2 and any(i.sequence == 1 for i in received.infos)
 
-    live_client.spin_until(complete, 20, "frame, camera_info and compressed")
-    live_client.spin_until(lambda: any(s == wanted_ns for _, s, _ in received.images), 20, "the image")
+    live_client.spin_until(complete, PATIENCE_S, "frame, camera_info and compressed")
+    live_client.spin_until(
+        lambda: any(s == wanted_ns for _, s, _ in received.images), PATIENCE_S, "the image"
+    )
     image = next(m for _, s, m in received.images if s == wanted_ns)
     info = next(i for i in received.infos if i.sequence == 1)
     assert info.header == image.header
@@ -107,31 +112,39 @@ def test_stamps_frame_id_and_companions_of_a_frame(live_client: SimulatorClient)
 def test_action_index_drives_the_node_too(live_client: SimulatorClient) -> None:
     live_client.reset(0, frames=[picture()])
     publisher = live_client.create_publisher(Int32, f"{NODE}/action_index", 10)
-    live_client.spin_until(lambda: publisher.get_subscription_count() > 0, 20, "action_index")
+    live_client.spin_until(lambda: publisher.get_subscription_count() > 0, PATIENCE_S, "action_index")
     publisher.publish(Int32(data=6))
     infos = live_client.received.infos
-    live_client.spin_until(lambda: any(i.code == 6 for i in infos), 20, "the frame of action 6")
+    live_client.spin_until(lambda: any(i.code == 6 for i in infos), PATIENCE_S, "the frame of action 6")
 
 
-def test_unknown_code_is_one_warning_and_the_node_goes_on(live_client: SimulatorClient, live_node: NodeProcess) -> None:
+def test_unknown_code_is_one_warning_and_the_node_goes_on(
+    live_client: SimulatorClient, live_node: NodeProcess
+) -> None:
     statuses = listen(live_client, DiagnosticArray, "/diagnostics")
     live_client.reset(0, frames=[picture()])
     infos = live_client.received.infos
     before = live_node.text().count("unknown action code 42")
     live_client.send(42)
     live_client.send(1)
-    live_client.spin_until(lambda: any(i.code == 1 for i in infos), 20, "the frame after the unknown code")
+    live_client.spin_until(
+        lambda: any(i.code == 1 for i in infos), PATIENCE_S, "the frame after the unknown code"
+    )
     rejected = next(i for i in infos if i.code == 42)
     assert rejected.status == ImaginedFrameInfo.STATUS_REJECTED
     assert "codes 0 to 7" in rejected.message
     assert next(i for i in infos if i.code == 1).sequence == 1  # the unknown code took no step
     assert live_node.text().count("unknown action code 42") == before + 1
-    status = wait_for_level(live_client, statuses, "world model", DiagnosticStatus.WARN, "unknown action code 42")
+    status = wait_for_level(
+        live_client, statuses, "world model", DiagnosticStatus.WARN, "unknown action code 42"
+    )
     assert status.hardware_id
     wait_for_level(live_client, statuses, "world model", DiagnosticStatus.OK, "active")
 
 
-def test_bad_image_is_a_warning_and_the_next_good_one_works(live_client: SimulatorClient, live_node: NodeProcess) -> None:
+def test_bad_image_is_a_warning_and_the_next_good_one_works(
+    live_client: SimulatorClient, live_node: NodeProcess
+) -> None:
     statuses = listen(live_client, DiagnosticArray, "/diagnostics")
     message = convert.frame_to_image(picture(), Header(frame_id="camera_optical_frame"))
     message.encoding = "16UC1"
@@ -168,10 +181,12 @@ def test_wrong_steps_are_refused(live_client: SimulatorClient, code: int, repeat
 def test_late_rviz_gets_the_markers_and_the_active_one_is_lit(live_client: SimulatorClient) -> None:
     live_client.reset(0, frames=[picture()])
     live_client.send(2)
-    live_client.spin_until(lambda: any(i.code == 2 for i in live_client.received.infos), 20, "the frame")
+    live_client.spin_until(
+        lambda: any(i.code == 2 for i in live_client.received.infos), PATIENCE_S, "the frame"
+    )
     latched = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     arrays = listen(live_client, MarkerArray, "latent_actions", latched)
-    live_client.spin_until(lambda: bool(arrays), 20, "latched markers")
+    live_client.spin_until(lambda: bool(arrays), PATIENCE_S, "latched markers")
     codes = [m for m in arrays[-1].markers if m.ns == "codes"]
     assert sorted(m.id for m in codes) == list(range(8))
     assert [m.id for m in codes if m.color.r > 0.9] == [2]
@@ -181,7 +196,7 @@ def test_late_rviz_gets_the_markers_and_the_active_one_is_lit(live_client: Simul
 
 def test_the_cameras_own_action_is_inferred(live_client: SimulatorClient) -> None:
     inferred = listen(live_client, LatentAction, "inferred_action")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while not inferred and time.monotonic() < deadline:
         live_client.show_camera([picture(3), picture(4)], dt_s=0.2)
         try:
@@ -196,7 +211,9 @@ def test_the_cameras_own_action_is_inferred(live_client: SimulatorClient) -> Non
     assert message.header.frame_id == "camera_optical_frame"
 
 
-def test_parameters_are_declared_described_and_guarded(live_client: SimulatorClient, model_folder: Path) -> None:
+def test_parameters_are_declared_described_and_guarded(
+    live_client: SimulatorClient, model_folder: Path
+) -> None:
     listed = call(live_client, ListParameters, "list_parameters", ListParameters.Request()).result.names
     assert {p.name for p in PARAMETERS} <= set(listed)
     wrong = [("maskgit_steps", 16), ("seed", -1), ("device", "cuda")]
@@ -209,67 +226,67 @@ def test_parameters_are_declared_described_and_guarded(live_client: SimulatorCli
     assert call(live_client, SetParameters, "set_parameters", request).results[0].successful
 
 
-def test_lifecycle_by_hand(start_node, client: SimulatorClient, model_folder: Path) -> None:
-    node = start_node(*model_arguments(model_folder, "autostart:=false"), "-r", "__ns:=/cell")
+def test_lifecycle_by_hand_compressed_camera_and_ctrl_c_at_work(
+    start_node, client: SimulatorClient, model_folder: Path
+) -> None:
+    """One process through its whole life: namespace, parameter file, remapped compressed camera, second life, end."""
+    shipped = PACKAGE / "config" / "genie_simulator.yaml"
+    own = ("autostart:=false", "image_transport:=compressed", "maskgit_steps:=16")
+    # the parameter file first: later settings win
+    node = start_node("--params-file", str(shipped), *model_arguments(model_folder, *own),
+                      "-r", "__ns:=/cell", "-r", "image_raw:=/wrist/image")  # fmt: skip
+    change_state = client.create_client(ChangeState, f"/cell{NODE}/change_state")
+    steps = client.create_client(Step, f"/cell{NODE}/step")
+    resets = client.create_client(Trigger, f"/cell{NODE}/reset_latest")
+    parameters = client.create_client(GetParameters, f"/cell{NODE}/get_parameters")
 
     def change(transition: int) -> bool:
-        service = client.create_client(ChangeState, f"/cell{NODE}/change_state")
-        request = ChangeState.Request(transition=Transition(id=transition))
-        return client._call(service, request, 60).success
+        return client._call(
+            change_state, ChangeState.Request(transition=Transition(id=transition)), PATIENCE_S
+        ).success
 
-    def step():
-        service = client.create_client(Step, f"/cell{NODE}/step")
-        return client._call(service, Step.Request(), 60)
+    def step_message() -> str:
+        return client._call(steps, Step.Request(), PATIENCE_S).message
 
-    assert "not active" in step().message
+    assert "not active" in step_message()
     assert change(Transition.TRANSITION_CONFIGURE)
-    assert "not active" in step().message
+    assert "not active" in step_message()
     assert change(Transition.TRANSITION_ACTIVATE)
-    assert "no prompt yet" in step().message
+    assert "no prompt yet" in step_message()
     assert change(Transition.TRANSITION_DEACTIVATE)
-    assert "not active" in step().message
+    assert "not active" in step_message()
     assert change(Transition.TRANSITION_CLEANUP)
-    assert change(Transition.TRANSITION_CONFIGURE)  # a second life
+    assert change(Transition.TRANSITION_CONFIGURE)
     assert change(Transition.TRANSITION_ACTIVATE)
-    assert "no prompt yet" in step().message
-    assert node.stop(signal.SIGTERM) == 0
-    assert "Traceback" not in node.text()
 
-
-def test_compressed_camera_remapped_with_the_shipped_parameter_file(start_node, client: SimulatorClient, model_folder: Path) -> None:
-    shipped = PACKAGE / "config" / "genie_simulator.yaml"
-    # the parameter file first: later settings win
-    node = start_node(
-        "--params-file", str(shipped), *model_arguments(model_folder, "image_transport:=compressed"),
-        "-r", "__ns:=/cell", "-r", "image_raw:=/wrist/image",
-    )  # fmt: skip
-    node.wait_for("active: camera /wrist/image/compressed")
-    publisher = client.create_publisher(CompressedImage, "/wrist/image/compressed", 10)
-    client.spin_until(lambda: publisher.get_subscription_count() > 0, 20, "the compressed camera")
-    reset = client.create_client(Trigger, f"/cell{NODE}/reset_latest")
-    deadline = time.monotonic() + 20
+    camera = client.create_publisher(CompressedImage, "/wrist/image/compressed", 10)
+    client.spin_until(lambda: camera.get_subscription_count() > 0, PATIENCE_S, "the compressed camera")
+    deadline = time.monotonic() + PATIENCE_S
     while True:
-        publisher.publish(convert.frame_to_compressed(picture(), Header(frame_id="wrist")))
-        answer = client._call(reset, Trigger.Request())
+        camera.publish(convert.frame_to_compressed(picture(), Header(frame_id="wrist")))
+        answer = client._call(resets, Trigger.Request(), PATIENCE_S)
         if answer.success or time.monotonic() > deadline:
             break
         assert "no camera image yet on /wrist/image/compressed" in answer.message
     assert answer.success, answer.message
 
     values = yaml.safe_load(shipped.read_text())["/**"]["ros__parameters"]
-    values |= {"model_path": str(model_folder), "maskgit_steps": 2, "image_transport": "compressed"}
-    service = client.create_client(GetParameters, f"/cell{NODE}/get_parameters")
-    got = client._call(service, GetParameters.Request(names=list(values)))
-    for (name, value), message in zip(values.items(), got.values, strict=True):
-        assert Parameter.from_parameter_msg(_named(name, message)).value == value, name
     assert set(values) == {p.name for p in PARAMETERS}
-    assert node.stop() == 0
+    values |= {"model_path": str(model_folder), "autostart": False}
+    values |= {"image_transport": "compressed", "maskgit_steps": 16}
+    got = client._call(parameters, GetParameters.Request(names=list(values)), PATIENCE_S)
+    for (name, value), message in zip(values.items(), got.values, strict=True):
+        assert Parameter.from_parameter_msg(ParameterMessage(name=name, value=message)).value == value, name
 
-
-def _named(name: str, value):
-    from rcl_interfaces.msg import Parameter as ParameterMessage
-
-    return ParameterMessage(name=name, value=value)
+    commands = client.create_publisher(LatentAction, "/cell/latent_action", 500)
+    client.spin_until(lambda: commands.get_subscription_count() > 0, PATIENCE_S, "latent_action")
+    for k in range(300):
+        commands.publish(LatentAction(code=k % 8))
+    steps.call_async(Step.Request(repeat=1000))  # a service call that waits while the node ends
+    time.sleep(0.2)
+    assert node.stop(signal.SIGINT) == 0, node.text()
+    assert "Traceback" not in node.text()
+    assert "ERROR" not in node.text()
 
 
 def test_a_missing_model_is_one_clear_error(start_node, client: SimulatorClient, tmp_path: Path) -> None:
@@ -280,21 +297,4 @@ def test_a_missing_model_is_one_clear_error(start_node, client: SimulatorClient,
     lines = [line for line in node.text().splitlines() if line.strip()]
     assert len(lines) == 1, node.text()
     assert "config.yaml" in lines[0]
-    assert node.stop() == 0
-
-
-def test_ctrl_c_in_the_middle_of_work_is_clean(start_node, client: SimulatorClient, model_folder: Path) -> None:
-    node = start_node(*model_arguments(model_folder, "maskgit_steps:=32"), "-r", "__ns:=/busy")
-    node.wait_for("active: camera")
-    reset = client.create_client(Reset, "/busy/genie_simulator/reset")
-    assert client._call(reset, Reset.Request(frames=[convert.frame_to_image(picture(), Header())])).success
-    publisher = client.create_publisher(LatentAction, "/busy/latent_action", 500)
-    client.spin_until(lambda: publisher.get_subscription_count() > 0, 20, "latent_action")
-    step = client.create_client(Step, "/busy/genie_simulator/step")
-    for k in range(300):
-        publisher.publish(LatentAction(code=k % 8))
-    step.call_async(Step.Request(repeat=1000))  # a service that waits while the node ends
-    time.sleep(0.3)
-    assert node.stop(signal.SIGINT) == 0, node.text()
-    assert "Traceback" not in node.text()
-    assert "ERROR" not in node.text()
+    assert node.stop(signal.SIGTERM) == 0

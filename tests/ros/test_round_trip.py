@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from genie_robot_ros.demo_round_trip import RoundTripError, run_round_trip
+from genie_robot_ros.demo_round_trip import run_round_trip
 from genie_robot_ros.round_trip import contact_sheet, main, read_prompt
 
 
@@ -40,18 +38,11 @@ def test_200_commands_give_200_frames(model_folder: Path, prompt: Path, tmp_path
     assert "ERROR" not in log
 
 
-def test_a_model_that_cannot_be_loaded_ends_the_demo_with_the_reason(prompt: Path, tmp_path: Path) -> None:
-    with pytest.raises(RoundTripError, match="nowhere"):
-        run_round_trip(tmp_path / "nowhere", tmp_path / "out", commands=8, burst=0, prompt=prompt, baseline=False)
-
-
 def test_wrong_use_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--prompt", str(tmp_path / "no.png"), "--out", str(tmp_path)]) == 2
     assert main(["--prompt", str(tmp_path / "no.png"), "--commands", "0"]) == 2
     errors = capsys.readouterr().err.strip().splitlines()
     assert len(errors) == 2
-    done = subprocess.run([sys.executable, "-m", "genie_robot_ros.echo_baseline"], capture_output=True, check=False)
-    assert done.returncode == 2
 
 
 def test_prompts_from_every_kind_of_file(prompt: Path, tmp_path: Path) -> None:
@@ -69,7 +60,10 @@ def test_prompts_from_every_kind_of_file(prompt: Path, tmp_path: Path) -> None:
 
 
 def test_contact_sheet_shows_each_frame_in_its_place() -> None:
-    rows = [(name, [np.full((64, 64, 3), value + k, np.uint8) for k in range(9)]) for name, value in (("a", 20), ("b", 120))]
+    rows = [
+        (name, [np.full((64, 64, 3), value + k, np.uint8) for k in range(9)])
+        for name, value in (("a", 20), ("b", 120))
+    ]
     sheet = contact_sheet(rows, steps=(0, 2, 8, 30))
     for row, value in enumerate((20, 120)):
         for column, step in enumerate((0, 2, 8)):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from genie_robot.errors import ActionError, ImageError
 from genie_robot_ros.simulator import PROMPT_CODE, CameraBuffer, Prompt, Simulator, WorldSettings, load_world
+
+from genie_robot.errors import ActionError, ImageError
 
 SECOND = 1_000_000_000
 DT_NS = SECOND // 5

@@ -56,7 +56,9 @@ def episode(length: int, seed: int = 0) -> Episode:
     actions, codes = keyboard(length - 1, seed)
     frames = np.zeros((length, 8, 8, 3), dtype=np.uint8)
     frames[1:, 0, 0, 0] = codes
-    return Episode(frames, 0.2, f"e/{seed}", actions_TA=np.concatenate([actions, np.zeros((1, 7))]).astype(np.float32))
+    return Episode(
+        frames, 0.2, f"e/{seed}", actions_TA=np.concatenate([actions, np.zeros((1, 7))]).astype(np.float32)
+    )
 
 
 def test_every_key_finds_its_code_whatever_the_numbering(adapter: ActionAdapter) -> None:
@@ -120,7 +122,9 @@ def test_wrong_actions_and_codes_are_refused(adapter: ActionAdapter) -> None:
 
 def test_long_videos_are_labelled_in_clips_that_share_a_frame() -> None:
     one = episode(12)
-    assert np.array_equal(infer_codes(CountingModel(), one.frames_TYXC[None])[0], one.frames_TYXC[1:, 0, 0, 0])
+    assert np.array_equal(
+        infer_codes(CountingModel(), one.frames_TYXC[None])[0], one.frames_TYXC[1:, 0, 0, 0]
+    )
 
 
 def test_labels_pair_each_action_with_the_code_of_its_own_transition() -> None:

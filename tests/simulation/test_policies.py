@@ -46,7 +46,12 @@ def test_perfect_expert_does_what_the_expert_on_the_state_does() -> None:
 def test_less_skill_means_more_other_keys() -> None:
     perfect = play("expert-1.0", 0, 300)
     differing = [
-        np.mean([action_key(a) != action_key(b) for a, b in zip(play(f"expert-{s}", 1, 300), perfect, strict=True)])
+        np.mean(
+            [
+                action_key(a) != action_key(b)
+                for a, b in zip(play(f"expert-{s}", 1, 300), perfect, strict=True)
+            ]
+        )
         for s in (0.8, 0.2)
     ]
     assert 0 < differing[0] < differing[1]
@@ -54,7 +59,14 @@ def test_less_skill_means_more_other_keys() -> None:
 
 def test_no_op_does_nothing_and_random_keys_press_all() -> None:
     assert not play("no-op", 0).any()
-    assert {action_key(a) for a in play("random-keys", 0, 200)} >= {"left", "right", "up", "down", "close", "open"}
+    assert {action_key(a) for a in play("random-keys", 0, 200)} >= {
+        "left",
+        "right",
+        "up",
+        "down",
+        "close",
+        "open",
+    }
 
 
 def test_batched_acting_equals_acting_alone() -> None:

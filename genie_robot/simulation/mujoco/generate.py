@@ -140,11 +140,14 @@ def generate_dataset(
     seed: int = 0,
     workers: int = 0,
     *,
+    mix: Mapping[str, float] | None = None,
     image_size: int = IMAGE_SIZE,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Path:
     """Write the dataset `out_dir/tabletop/1.0.0` and return that folder; nothing half-written is left behind.
+
+    `mix`: share of episodes by behaviour, `DEFAULT_MIX` if not given.
 
     Splits of zero episodes are left out. Raises ConfigError when the folder exists and `overwrite` is
     False, or for values that are not allowed; DiskFullError.
@@ -156,6 +159,7 @@ def generate_dataset(
         split: generate_episodes(
             count,
             seed,
+            mix,
             split=split,
             frames_per_episode=frames_per_episode,
             image_size=image_size,
@@ -168,7 +172,7 @@ def generate_dataset(
     }
     facts = {
         "seed": seed,
-        "mix": DEFAULT_MIX,
+        "mix": _check_mix(mix),
         "frames_per_episode": frames_per_episode,
         "renderer": "ray (mj_multiRay, 2x2 samples, one hard shadow)",
         "mujoco": mujoco.__version__,

@@ -82,7 +82,9 @@ class SimulatorClient(Node):
         while not done():
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise ClientError(f"waited {timeout_s:g} s for {what}; is the simulator active in this ROS domain?")
+                raise ClientError(
+                    f"waited {timeout_s:g} s for {what}; is the simulator active in this ROS domain?"
+                )
             self._executor.spin_once(timeout_sec=min(left_s, 0.1))
 
     def wait_for_simulator(self, timeout_s: float) -> GetCodebook.Response:
@@ -94,16 +96,20 @@ class SimulatorClient(Node):
                 raise ClientError(f"the simulator is not ready: {codebook.message}")
             time.sleep(0.1)
         self.spin_until(
-            lambda: self.camera.get_subscription_count() > 0
-            and self.actions.get_subscription_count() > 0
-            and self.count_publishers("imagined/image_raw") > 0
-            and self.count_publishers("imagined/info") > 0,
+            lambda: (
+                self.camera.get_subscription_count() > 0
+                and self.actions.get_subscription_count() > 0
+                and self.count_publishers("imagined/image_raw") > 0
+                and self.count_publishers("imagined/info") > 0
+            ),
             timeout_s,
             "the simulator's topics",
         )
         return codebook
 
-    def show_camera(self, frames: Sequence[np.ndarray], dt_s: float, frame_id: str = "camera_optical_frame") -> int:
+    def show_camera(
+        self, frames: Sequence[np.ndarray], dt_s: float, frame_id: str = "camera_optical_frame"
+    ) -> int:
         """Publish frames (RGB uint8, oldest first) as a camera would have, `dt_s` apart, the last one now."""
         last_ns = self.get_clock().now().nanoseconds
         for index, frame_YXC in enumerate(frames):
@@ -125,12 +131,16 @@ class SimulatorClient(Node):
             raise ClientError(f"reset refused: {answer.message}")
         return convert.image_to_frame(answer.image), convert.stamp_to_ns(answer.image.header.stamp)
 
-    def reset_from_camera(self, frames: Sequence[np.ndarray], dt_s: float, seed: int = -1) -> tuple[np.ndarray, int]:
+    def reset_from_camera(
+        self, frames: Sequence[np.ndarray], dt_s: float, seed: int = -1
+    ) -> tuple[np.ndarray, int]:
         """Show frames on the camera topic until the node has the last of them, then reset from it."""
         for _ in range(20):
             shown_ns = self.show_camera(frames, dt_s)
             deadline = time.monotonic() + 0.5
-            while time.monotonic() < deadline:  # the camera topic is best effort: ask until the frame got there
+            while (
+                time.monotonic() < deadline
+            ):  # the camera topic is best effort: ask until the frame got there
                 try:
                     frame_YXC, stamp_ns = self.reset(seed)
                 except ClientError as error:

@@ -12,9 +12,10 @@ import struct
 import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
-from genie_robot.errors import ImageError
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
+
+from genie_robot.errors import ImageError
 
 CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 DEFAULT_MAX_PIXELS = 4096 * 4096
@@ -128,7 +129,9 @@ def _compressed_size(data: bytes, format_name: str) -> tuple[int, int]:
         size = _jpeg_size(data)
         if size is not None:
             return size
-        raise ImageError(f"JPEG image of {len(data)} bytes has no frame header (truncated?); fix the publisher")
+        raise ImageError(
+            f"JPEG image of {len(data)} bytes has no frame header (truncated?); fix the publisher"
+        )
     raise ImageError(
         f"compressed image of {len(data)} bytes (format {format_name[:40]!r}) is neither JPEG nor PNG; "
         "publish one of these"

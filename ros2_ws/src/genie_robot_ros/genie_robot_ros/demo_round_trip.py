@@ -1,6 +1,6 @@
 """Start the simulator node and the round-trip client as two processes in their own ROS domain, and report.
 
-    python -m genie_robot_ros.demo_round_trip --model weights/tabletop-tiny --commands 200 --out outputs/ros2
+$ python -m genie_robot_ros.demo_round_trip --model weights/tabletop-tiny --commands 200 --out outputs/ros2
 
 Needs no ROS environment, no launch and no shell. Writes `round_trip.json`, `contact_sheet.png` and the logs.
 """
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+
 from genie_robot.errors import ConfigError, GenieError
 
 END_TIMEOUT_S = 15.0
@@ -69,7 +70,7 @@ def run_round_trip(
 
 
 def ros_environment() -> dict[str, str]:
-    """This environment, with discovery kept on this machine and a random domain of its own."""
+    """The environment of this process, with discovery kept on this machine and a random domain of its own."""
     return os.environ | {
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_DOMAIN_ID": str(random.SystemRandom().randrange(1, 102)),
@@ -113,13 +114,20 @@ def _end(process: subprocess.Popen) -> int | None:
 
 
 def _run_client(
-    command: list[str], log: Path, environment: dict[str, str], node: subprocess.Popen, node_log: Path, timeout_s: float
+    command: list[str],
+    log: Path,
+    environment: dict[str, str],
+    node: subprocess.Popen,
+    node_log: Path,
+    timeout_s: float,
 ) -> dict[str, Any]:
     deadline = time.monotonic() + timeout_s
     with _process(command, log, environment) as client:
         while client.poll() is None:
             if node.poll() is not None:
-                raise RoundTripError(f"the simulator node ended with code {node.returncode}: {_last_line(node_log)}")
+                raise RoundTripError(
+                    f"the simulator node ended with code {node.returncode}: {_last_line(node_log)}"
+                )
             if "[ERROR]" in node_log.read_text():
                 raise RoundTripError(f"the simulator node failed: {_last_line(node_log)}")
             if time.monotonic() > deadline:
@@ -140,7 +148,9 @@ def _last_line(log: Path) -> str:
 def _echo_baseline(out: Path, environment: dict[str, str]) -> dict[str, Any]:
     with _process(_python("echo_baseline", "serve"), out / "echo_server.log", environment) as server:
         command = _python("echo_baseline", "measure")
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=60, check=False
+        )
         _end(server)
     if done.returncode != 0:
         raise RoundTripError(f"the echo baseline failed: {done.stderr.strip().splitlines()[-1:]}")
@@ -154,7 +164,9 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument("--out", required=True, help="folder for the results")
     options.add_argument("--commands", type=int, default=200, help="sent one at a time (default 200)")
     options.add_argument("--burst", type=int, default=200, help="then sent at once (default 200)")
-    options.add_argument("--prompt", help="image, .npz or dataset folder (default: a rendered tabletop scene)")
+    options.add_argument(
+        "--prompt", help="image, .npz or dataset folder (default: a rendered tabletop scene)"
+    )
     options.add_argument("--device", default="cpu")
     options.add_argument("--seed", type=int, default=0)
     args = options.parse_args(arguments)
@@ -171,7 +183,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("demo_round_trip: interrupted", file=sys.stderr)
         return 130
     print(json.dumps(result, indent=2))
-    whole = result["in_order"] and result["burst"]["in_order"] and not result["lost"] + result["burst"]["lost"]
+    whole = (
+        result["in_order"] and result["burst"]["in_order"] and not result["lost"] + result["burst"]["lost"]
+    )
     return 0 if whole and result["node_exit_code"] == 0 else 1
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from genie_robot.errors import GenieError
+
 PROBLEM_SHOWN_S = 5.0
 
 
@@ -40,6 +42,12 @@ class ProblemLog:
             return self._last[1]
 
 
+def one_line(error: Exception) -> str:
+    """An error as one line of a log: its message, with its type where we did not write the message."""
+    text = " ".join(str(error).split())
+    return text[:500] if isinstance(error, GenieError) and text else f"{type(error).__name__}: {text[:500]}"
+
+
 def diagnostic_array(
     stamp: Time,
     node_name: str,
@@ -58,7 +66,9 @@ def diagnostic_array(
         level, message = DiagnosticStatus.WARN, world_problem
     else:
         level, message = DiagnosticStatus.OK, state
-    world = _status(f"{node_name}: world model", hardware_id, level, message, {"state": state, **world_values})
+    world = _status(
+        f"{node_name}: world model", hardware_id, level, message, {"state": state, **world_values}
+    )
     camera = _status(
         f"{node_name}: camera",
         hardware_id,

@@ -1,7 +1,7 @@
 """The floor of this machine: what rclpy and DDS alone cost for one action out and one 64x64 image back.
 
-    python -m genie_robot_ros.echo_baseline serve       # one process
-    python -m genie_robot_ros.echo_baseline measure     # another: prints JSON {echo_p50_ms, echo_p99_ms}
+$ python -m genie_robot_ros.echo_baseline serve       # one process
+$ python -m genie_robot_ros.echo_baseline measure     # another: prints JSON {echo_p50_ms, echo_p99_ms}
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 ROUNDS = 200
-PAUSE_S = 0.01  # about a model step: so the sample spans seconds, as the simulator's does, not one lucky moment
+PAUSE_S = (
+    0.01  # about a model step: so the sample spans seconds, as the simulator's does, not one lucky moment
+)
 TIMEOUT_S = 30.0
 
 

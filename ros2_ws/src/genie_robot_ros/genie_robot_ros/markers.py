@@ -15,7 +15,7 @@ from geometry_msgs.msg import Point, Quaternion, Vector3
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
-from genie_robot_ros.simulator import LatentAction
+from genie_robot import LatentAction
 
 ACTIVE_COLOR = (1.0, 0.45, 0.05, 1.0)
 IDLE_COLOR = (0.35, 0.6, 0.85, 0.9)
@@ -90,7 +90,8 @@ def _side_offsets(directions: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
         earlier = [
             other
             for other in offsets
-            if np.dot(unit, directions[other] / np.linalg.norm(directions[other])) > math.cos(SAME_DIRECTION_RAD)
+            if np.dot(unit, directions[other] / np.linalg.norm(directions[other]))
+            > math.cos(SAME_DIRECTION_RAD)
         ]
         aside = np.cross(unit, [0.0, 0.0, 1.0])
         if np.linalg.norm(aside) < 0.1:  # the arrow is vertical

@@ -12,8 +12,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
+from genie_robot import WorldModel
 from genie_robot_ros import convert, markers
-from genie_robot_ros.simulator import ImaginedFrame, Model, Prompt
+from genie_robot_ros.simulator import ImaginedFrame, Prompt
 
 # Enough that a burst of commands does not overwrite frames that a slow subscriber has not taken yet.
 FRAME_DEPTH = 50
@@ -94,6 +95,10 @@ class Outputs:
             LatentAction(header=header, code=code, name=name, probabilities=probabilities_A.tolist())
         )
 
-    def publish_markers(self, model: Model, active_code: int | None, frame_id: str, scale: float) -> None:
+    def publish_markers(
+        self, model: WorldModel, active_code: int | None, frame_id: str, scale: float
+    ) -> None:
         """The arrows of all codes, the active one lit; late subscribers get the last ones."""
-        self._markers.publish(markers.latent_action_markers(model.latent_actions, active_code, frame_id, scale))
+        self._markers.publish(
+            markers.latent_action_markers(model.latent_actions, active_code, frame_id, scale)
+        )

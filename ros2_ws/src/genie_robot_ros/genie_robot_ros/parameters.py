@@ -52,8 +52,12 @@ PARAMETERS = (
     ),
     Parameter("max_image_pixels", 4096 * 4096, "larger camera images are dropped", 1, 2**31 - 1),
     Parameter("jpeg_quality", 90, "quality of imagined/image_raw/compressed", 1, 100, live=True),
-    Parameter("command_queue_size", 1000, "commands that may wait for the model; more are rejected", 1, 100_000),
-    Parameter("marker_frame", "base_link", "frame_id of the action markers: the robot's base, x forward y left z up"),
+    Parameter(
+        "command_queue_size", 1000, "commands that may wait for the model; more are rejected", 1, 100_000
+    ),
+    Parameter(
+        "marker_frame", "base_link", "frame_id of the action markers: the robot's base, x forward y left z up"
+    ),
     Parameter("marker_scale", 0.3, "length of the longest action arrow [m]", 0.001, 100.0),
 )
 

@@ -1,6 +1,6 @@
 """Drive a running simulator over DDS and measure it: order, losses, latency. Writes JSON and a contact sheet.
 
-    python -m genie_robot_ros.round_trip --prompt frame.png --commands 200 --out outputs/round_trip
+$ python -m genie_robot_ros.round_trip --prompt frame.png --commands 200 --out outputs/round_trip
 
 Each code gets its share of the commands, every share from the same prompt and seed, one command at a time (latency);
 then a burst is sent without waiting (order and losses).
@@ -9,6 +9,7 @@ then a burst is sent without waiting (order and losses).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import sys
@@ -20,12 +21,12 @@ from typing import Any
 import cv2
 import numpy as np
 import rclpy
-from genie_robot.errors import DataError, DatasetNotFoundError, GenieError, ImageError
 from genie_robot_interfaces.msg import ImaginedFrameInfo
 from genie_robot_interfaces.srv import GetCodebook
 from rclpy.executors import ExternalShutdownException
 from rclpy.utilities import remove_ros_args
 
+from genie_robot.errors import DataError, DatasetNotFoundError, GenieError, ImageError
 from genie_robot_ros import convert
 from genie_robot_ros.client import ClientError, Command, SimulatorClient, names_by_code
 
@@ -54,7 +55,9 @@ class Tally:
         }
 
 
-def collect(client: SimulatorClient, commands: Sequence[Command], prompt_ns: int, dt_ns: int, tally: Tally) -> list:
+def collect(
+    client: SimulatorClient, commands: Sequence[Command], prompt_ns: int, dt_ns: int, tally: Tally
+) -> list:
     """Wait for the frames of `commands`, the first of which follows `prompt_ns`; returns the frames in order.
 
     Each frame is an image and an info with the same header. The info names the command; the image's stamp must
@@ -68,10 +71,8 @@ def collect(client: SimulatorClient, commands: Sequence[Command], prompt_ns: int
         frames = sum(info.status == ImaginedFrameInfo.STATUS_FRAME for info in infos)
         return len(infos) >= len(waiting) and len(received.images) >= frames
 
-    try:
+    with contextlib.suppress(ClientError):  # what is missing is counted below
         client.spin_until(all_there, COMMAND_TIMEOUT_S + 0.5 * len(commands), "imagined frames")
-    except ClientError:
-        pass  # counted as lost below
     tally.commands += commands
     images = {stamp_ns: (arrival_s, msg) for arrival_s, stamp_ns, msg in received.images}
     tally.wrong_images += sum(
@@ -84,7 +85,9 @@ def collect(client: SimulatorClient, commands: Sequence[Command], prompt_ns: int
             continue
         if info.status == ImaginedFrameInfo.STATUS_REJECTED:
             command.rejected = info.message
-        elif (image := images.get(convert.stamp_to_ns(info.header.stamp))) is not None and info.code == command.code:
+        elif (
+            image := images.get(convert.stamp_to_ns(info.header.stamp))
+        ) is not None and info.code == command.code:
             tally.answered_ns.append(command.stamp_ns)
             command.round_trip_ms = 1e3 * (image[0] - command.sent_s)
             command.model_ms, command.queue_ms = info.model_ms, info.queue_ms
@@ -104,7 +107,12 @@ def clear(client: SimulatorClient) -> None:
 
 
 def measure(
-    client: SimulatorClient, codebook: GetCodebook.Response, prompt_TYXC: Sequence[np.ndarray], commands: int, burst: int, seed: int
+    client: SimulatorClient,
+    codebook: GetCodebook.Response,
+    prompt_TYXC: Sequence[np.ndarray],
+    commands: int,
+    burst: int,
+    seed: int,
 ) -> tuple[dict[str, Any], list[tuple[str, list[np.ndarray]]]]:
     """Run all commands -> (figures, a row of frames for each code)."""
     dt_ns = round(round(codebook.dt_s, 6) * 1e9)
@@ -147,7 +155,9 @@ def _figures(singles: Tally, bursts: Tally, codebook: GetCodebook.Response) -> d
     return result
 
 
-def contact_sheet(rows: Sequence[tuple[str, list[np.ndarray]]], steps: Sequence[int] = SHEET_STEPS) -> np.ndarray:
+def contact_sheet(
+    rows: Sequence[tuple[str, list[np.ndarray]]], steps: Sequence[int] = SHEET_STEPS
+) -> np.ndarray:
     """One row a code: the prompt and the frames after so many steps -> RGB uint8."""
     tile, label_width, header_height, gap = 96, 120, 22, 3
     steps = [step for step in steps if step < max(len(frames) for _, frames in rows)]
@@ -180,7 +190,9 @@ def read_prompt(path: Path, max_frames: int = 4) -> list[np.ndarray]:
         episode = next(iter(dataset.episodes(next(iter(dataset.splits)))))
         return list(episode.frames_TYXC[:max_frames])
     if not path.is_file():
-        raise DatasetNotFoundError(f"prompt {path} does not exist; give a PNG, JPEG, .npz or a dataset folder")
+        raise DatasetNotFoundError(
+            f"prompt {path} does not exist; give a PNG, JPEG, .npz or a dataset folder"
+        )
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             for name in arrays.files:
@@ -199,9 +211,13 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="round_trip", description=(__doc__ or "").splitlines()[0])
     options.add_argument("--prompt", type=Path, required=True, help="PNG, JPEG, .npz or RLDS dataset folder")
     options.add_argument("--commands", type=int, default=200, help="sent one at a time (default 200)")
-    options.add_argument("--burst", type=int, default=200, help="then sent at once (default 200; 0: no burst)")
+    options.add_argument(
+        "--burst", type=int, default=200, help="then sent at once (default 200; 0: no burst)"
+    )
     options.add_argument("--seed", type=int, default=0, help="seed of the imagination")
-    options.add_argument("--out", type=Path, default=Path("outputs/round_trip"), help="folder for the results")
+    options.add_argument(
+        "--out", type=Path, default=Path("outputs/round_trip"), help="folder for the results"
+    )
     options.add_argument("--wait", type=float, default=60.0, help="seconds to wait for the simulator")
     return options
 

@@ -7,53 +7,16 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+
+import numpy as np
 
 import genie_robot
-import numpy as np
+from genie_robot import WorldModel, WorldSession
 from genie_robot.data.resize import resize_frame
 from genie_robot.errors import ActionError, ImageError
 
 PROMPT_CODE = -1  # stands where a latent action's code would, for the frame that shows the prompt
 MAX_PROMPT_FRAMES = 16
-
-
-class LatentAction(Protocol):
-    """What one code does, as measured: metres forward, left, up; change of the gripper's opening (< 0 closes)."""
-
-    @property
-    def code(self) -> int: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def displacement_m(self) -> tuple[float, float, float]: ...
-    @property
-    def gripper(self) -> float: ...
-
-
-class Model(Protocol):
-    """The part of `genie_robot.WorldModel` that is used here."""
-
-    latent_actions: tuple[LatentAction, ...]
-
-    @property
-    def num_actions(self) -> int: ...
-    @property
-    def image_height(self) -> int: ...
-    @property
-    def image_width(self) -> int: ...
-    @property
-    def dt_s(self) -> float: ...
-    @property
-    def hash(self) -> str: ...
-    def infer_actions(self, video_BTYXC: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
-
-
-class Session(Protocol):
-    """The part of `genie_robot.WorldSession` that is used here."""
-
-    def reset(self, frames: np.ndarray, seed: int | None = None) -> np.ndarray: ...
-    def step(self, action: int) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -68,10 +31,10 @@ class WorldSettings:
     seed: int = 0
 
 
-def load_world(settings: WorldSettings) -> tuple[Model, Session]:
+def load_world(settings: WorldSettings) -> tuple[WorldModel, WorldSession]:
     """Open a model folder and a session on it; `genie_robot.errors` if the folder is missing or damaged."""
     model = genie_robot.load(settings.model_path, device=settings.device, dtype=settings.dtype)
-    session = genie_robot.WorldSession(
+    session = WorldSession(
         model,
         maskgit_steps=settings.maskgit_steps,
         temperature=settings.temperature,
@@ -162,7 +125,7 @@ class LatencyStatistics:
 class Simulator:
     """A world session with stamps, names and statistics."""
 
-    def __init__(self, model: Model, session: Session) -> None:
+    def __init__(self, model: WorldModel, session: WorldSession) -> None:
         self.model = model
         self.model_hash = model.hash  # kept: it is computed from all weights
         self.latency = LatencyStatistics()

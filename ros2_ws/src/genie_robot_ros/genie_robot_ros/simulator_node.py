@@ -7,9 +7,7 @@ is enough, and faster: with MultiThreadedExecutor a command costs twice the CPU 
 from __future__ import annotations
 
 import gc
-import signal
 import sys
-import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from functools import partial
@@ -18,35 +16,33 @@ from typing import Any
 import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
-from genie_robot.errors import GenieError
 from genie_robot_interfaces.msg import CodebookEntry, LatentAction
 from genie_robot_interfaces.srv import GetCodebook, Reset, Step
 from geometry_msgs.msg import Vector3
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import Executor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future as RosFuture
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Int32
 from std_srvs.srv import Trigger
 
+from genie_robot.errors import GenieError
 from genie_robot_ros import convert
-from genie_robot_ros.diagnostics import ProblemLog, diagnostic_array
+from genie_robot_ros.diagnostics import ProblemLog, diagnostic_array, one_line
 from genie_robot_ros.outputs import Outputs
 from genie_robot_ros.parameters import declare_parameters, refusal
 from genie_robot_ros.simulator import (
     CameraBuffer,
     ImaginedFrame,
-    Model,
     Prompt,
-    Session,
     Simulator,
     WorldSettings,
     load_world,
 )
+from genie_robot_ros.spin import run_node
 from genie_robot_ros.worker import RefusedError, Worker
 
 # Commands are small: a deep history costs nothing, and a burst sent faster than Python takes it is not lost.
@@ -56,15 +52,12 @@ MAX_REPEAT = 1000
 INACTIVE = "the simulator is not active; configure and activate it (or start it with autostart:=true)"
 NO_STAMP = Time()
 
-Loader = Callable[[WorldSettings], tuple[Model, Session]]
-
 
 class GenieSimulator(LifecycleNode):
     """Camera images and latent actions in, imagined frames out. See README.md for topics and parameters."""
 
-    def __init__(self, load: Loader = load_world, **node_arguments: Any) -> None:
+    def __init__(self, **node_arguments: Any) -> None:
         super().__init__("genie_simulator", **node_arguments)
-        self._load = load
         self._simulator: Simulator | None = None
         self._camera: CameraBuffer | None = None
         self._camera_subscription = None
@@ -98,11 +91,12 @@ class GenieSimulator(LifecycleNode):
         names = ("model_path", "device", "dtype", "maskgit_steps", "temperature", "seed")
         settings = WorldSettings(**{name: self._value(name) for name in names})
         try:
-            model, session = self._load(settings)
+            model, session = load_world(settings)
             simulator = Simulator(model, session)
             simulator.warm_up()
-        except (GenieError, OSError, RuntimeError) as error:  # RuntimeError: torch, for example no such device
-            self._error = f"cannot load the model from {settings.model_path!r}: {_one_line(error)}"
+        except (GenieError, OSError, RuntimeError) as error:
+            # RuntimeError is torch's, for example for a device that is not there
+            self._error = f"cannot load the model from {settings.model_path!r}: {one_line(error)}"
             self.get_logger().error(self._error)
             return TransitionCallbackReturn.FAILURE
         self._error = None
@@ -122,7 +116,9 @@ class GenieSimulator(LifecycleNode):
         result = super().on_activate(state)
         self._worker = Worker(self._value("command_queue_size"), idle_job=self._infer_action)
         self._publish_markers(None)
-        self.get_logger().info(f"active: camera {self._camera_subscription.topic_name}, commands latent_action")
+        self.get_logger().info(
+            f"active: camera {self._camera_subscription.topic_name}, commands latent_action"
+        )
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -254,7 +250,7 @@ class GenieSimulator(LifecycleNode):
             self._reject(code, stamp, str(error))
         except Exception as error:
             self._fail(f"action {code}", error)
-            self._outputs.publish_rejection(code, stamp, _one_line(error))
+            self._outputs.publish_rejection(code, stamp, one_line(error))
 
     def _reject(self, code: int, stamp: Time, reason: str) -> None:
         self._world_problems.add("commands_rejected", f"command rejected: {reason}")
@@ -265,7 +261,7 @@ class GenieSimulator(LifecycleNode):
         """An error nobody foresaw: one line, and the node goes on."""
         if not self.context.ok():  # shutting down: publishing fails, and that is nobody's problem
             return
-        message = f"{what} failed: {_one_line(error)}"
+        message = f"{what} failed: {one_line(error)}"
         self._world_problems.add("failures", message)
         self.get_logger().error(message)
 
@@ -346,11 +342,13 @@ class GenieSimulator(LifecycleNode):
             self._world_problems.add("requests_rejected", f"{service} rejected: {error}")
             self.get_logger().warning(f"{service} rejected: {error}")
         except Exception as error:
-            response.message = _one_line(error)
+            response.message = one_line(error)
             self._fail(service, error)
         return response
 
-    def _on_get_codebook(self, _: GetCodebook.Request, response: GetCodebook.Response) -> GetCodebook.Response:
+    def _on_get_codebook(
+        self, _: GetCodebook.Request, response: GetCodebook.Response
+    ) -> GetCodebook.Response:
         simulator = self._simulator
         if simulator is None:
             response.message = self._error or INACTIVE
@@ -396,52 +394,9 @@ class GenieSimulator(LifecycleNode):
         return self.get_parameter(name).value
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text[:500] if isinstance(error, GenieError) and text else f"{type(error).__name__}: {text[:500]}"
-
-
-def run(load: Loader = load_world, arguments: list[str] | None = None) -> int:
-    """Spin the node until SIGINT or SIGTERM; returns the exit code.
-
-    The executor spins in its own thread, because a Python signal handler cannot run while the main thread waits in
-    DDS; rclpy's own handlers would end the context under a frame that is being published.
-    """
-    stop = threading.Event()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, lambda *_: stop.set())
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    node = GenieSimulator(load)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    failures: list[Exception] = []
-
-    def spin() -> None:
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
-        except Exception as error:
-            failures.append(error)
-        finally:
-            stop.set()
-
-    spinner = threading.Thread(target=spin, name="executor")
-    spinner.start()
-    stop.wait()
-    node.stop_worker()  # before the executor: services may wait for the worker
-    executor.shutdown(timeout_sec=5.0)
-    spinner.join()
-    if failures:
-        node.get_logger().fatal(f"the executor ended: {_one_line(failures[0])}")
-    node.destroy_node()
-    rclpy.try_shutdown()
-    return 1 if failures else 0
-
-
 def main() -> int:
     """Console script `genie_simulator`."""
-    return run()
+    return run_node(GenieSimulator, GenieSimulator.stop_worker)
 
 
 if __name__ == "__main__":

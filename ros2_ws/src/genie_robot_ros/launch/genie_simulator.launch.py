@@ -1,6 +1,6 @@
 """The simulator, and RViz with the imagined image and the latent actions.
 
-    ros2 launch genie_robot_ros genie_simulator.launch.py model_path:=/path/to/weights/tabletop-tiny
+$ ros2 launch genie_robot_ros genie_simulator.launch.py model_path:=/path/to/weights/tabletop-tiny
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def generate_launch_description() -> LaunchDescription:
     arguments = [
         DeclareLaunchArgument("model_path", description="model folder, absolute"),
         DeclareLaunchArgument("device", default_value="cpu", description="torch device of the model"),
-        DeclareLaunchArgument("image_topic", default_value="image_raw", description="camera topic to prompt from"),
+        DeclareLaunchArgument(
+            "image_topic", default_value="image_raw", description="camera topic to prompt from"
+        ),
         DeclareLaunchArgument(
             "params_file",
             default_value=PathJoinSubstitution([share, "config", "genie_simulator.yaml"]),

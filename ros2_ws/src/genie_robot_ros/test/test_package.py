@@ -6,7 +6,16 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ("convert", "worker", "markers", "diagnostics", "parameters", "client", "round_trip", "simulator_node")
+MODULES = (
+    "convert",
+    "worker",
+    "markers",
+    "diagnostics",
+    "parameters",
+    "client",
+    "round_trip",
+    "simulator_node",
+)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -190,7 +190,9 @@ class StageConfig:
     checkpoint_every: int = 250
 
     def __post_init__(self) -> None:
-        _positive(self, "steps", "batch_size", "learning_rate", "validate_every", "checkpoint_every", "clip_norm")
+        _positive(
+            self, "steps", "batch_size", "learning_rate", "validate_every", "checkpoint_every", "clip_norm"
+        )
         _require(self.num_frames >= 2, "StageConfig.num_frames", self.num_frames, "2 or more")
         _one_of(self, "optimizer", ("adamw", "muon"))
         _require(0 <= self.decay_share <= 1, "StageConfig.decay_share", self.decay_share, "0 to 1")
@@ -281,7 +283,9 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     hints = get_type_hints(cls)
     unknown = sorted(set(values) - set(hints))
     if unknown:
-        raise ConfigError(f"{where or cls.__name__}: unknown field {unknown[0]!r}, known are {', '.join(hints)}")
+        raise ConfigError(
+            f"{where or cls.__name__}: unknown field {unknown[0]!r}, known are {', '.join(hints)}"
+        )
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         hint, path = hints[name], f"{where}.{name}" if where else name

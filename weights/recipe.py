@@ -20,7 +20,18 @@ ROOT = Path(__file__).resolve().parents[1]
 # Two data sets: codes are discovered where random play tries every key, dynamics where objects are moved.
 PLAY = ["--episodes", "1600", "--val-episodes", "60", "--test-episodes", "0", "--frames", "25", "--seed", "0"]
 TASKS = [
-    *("--episodes", "2000", "--val-episodes", "60", "--test-episodes", "120", "--frames", "32", "--seed", "1"),
+    *(
+        "--episodes",
+        "2000",
+        "--val-episodes",
+        "60",
+        "--test-episodes",
+        "120",
+        "--frames",
+        "32",
+        "--seed",
+        "1",
+    ),
     *("--mix", "0.3", "0.35", "0.35"),
 ]
 
@@ -37,7 +48,9 @@ def call(*arguments: str | Path, threads: int) -> None:
 
 def main() -> None:
     """Data, three stages, probes, measured codes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "weights")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()

@@ -10,6 +10,7 @@ from html import escape
 PALETTE = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2")
 INK, FAINT, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 FONT = 'font-family="system-ui, sans-serif"'
+DRAWABLE = 1e30  # beyond it, and for NaN, a point is left out
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 52, 14, 14, 40
 
 
@@ -80,7 +81,10 @@ def line_chart(
     target: float | None = None,
 ) -> str:
     """Lines of (x, y) pairs, one colour a series; `target` draws a dashed level. Non-finite points are left out."""
-    clean = {name: [p for p in points if all(map(math.isfinite, p))] for name, points in series.items()}
+    clean = {
+        name: [p for p in points if all(abs(value) < DRAWABLE for value in p)]
+        for name, points in series.items()
+    }
     clean = {name: points for name, points in clean.items() if points}
     if not clean:
         return '<p class="faint">nothing measured</p>'

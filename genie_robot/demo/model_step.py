@@ -12,6 +12,7 @@ from genie_robot.demo.steps import Context, Result
 
 GRID_PROMPTS, GRID_STEPS, STRIPS, RECONSTRUCTIONS = 4, 5, 4, 8
 DIVIDER_PIXELS = 6
+CACHE_EPISODES = 4
 
 
 def judge_model(
@@ -161,9 +162,13 @@ def _reconstructions(evaluation: Any, folder: Path) -> str:
     return save_png(folder / "reconstructions.png", sheet(rows))
 
 
-def compare_cache(context: Context, *, model_folder: Path) -> Result:
+def compare_cache(context: Context, *, model_folder: Path, dataset: Path) -> Result:
     """Generation with the temporal cache against re-running all frames: same tokens, and how much faster."""
     from genie_robot import load
+    from genie_robot.data.rlds import open_dataset
     from genie_robot.sampling import benchmark
 
-    return dict(benchmark.compare_cache(load(model_folder)))
+    model = load(model_folder)
+    episodes = list(open_dataset(dataset).episodes("test"))[:CACHE_EPISODES]
+    video = np.stack([episode.frames_TYXC[: model.config.video.num_frames] for episode in episodes])
+    return dict(benchmark.compare_cache(model, video))

@@ -60,9 +60,9 @@ FULL = Sizes(
     val_episodes=8,
     test_episodes=60,
     frames=25,
-    tokenizer_steps=500,
+    tokenizer_steps=400,
     latent_action_steps=500,
-    dynamics_steps=600,
+    dynamics_steps=450,
     clips=60,
     prompts=16,
     draws=5,
@@ -196,8 +196,9 @@ def _steps(settings: DemoSettings) -> list[Step]:
         Step(
             "cache",
             "generation with the cache against re-running every frame",
-            lambda context: model_step.compare_cache(context, model_folder=model),
+            lambda context: model_step.compare_cache(context, model_folder=model, dataset=dataset),
             {"weights": weights, "world": world_code},
+            needs=("data",),
         ),
         Step(
             "ros2",

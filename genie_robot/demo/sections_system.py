@@ -109,6 +109,8 @@ def ros_section(ros2: Result, folder: Path) -> str:
         ["the model's share, median / p99", _pair(ros2, "model")],
         ["<b>everything but the model, median / p99</b>", f"<b>{_pair(ros2, 'overhead')}</b>"],
     ]
+    if ros2.get("echo_p50_ms") is not None:
+        rows.append(["for comparison: an image echoed by bare rclpy on this machine", _pair(ros2, "echo")])
     return section(
         "ros",
         title,

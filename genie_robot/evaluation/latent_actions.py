@@ -15,18 +15,22 @@ import numpy as np
 
 from genie_robot.evaluation.agreement import normalised_mutual_information
 from genie_robot.simulation.mujoco.behaviours import KEYS
+from genie_robot.simulation.mujoco.tasks import EE, OPENING
 
 Probe = Callable[[np.ndarray], np.ndarray]
 
 DIRECTIONS: tuple[str, ...] = (*KEYS, "still")
 """Directions of the robot frame (REP-103): x forward, y left, z up; then the gripper; then no motion."""
 
+TOGGLE = "close/open"
+"""A code that stands for "the fingers move": which way depends on how they are."""
+
 MOVES_M = 0.008
 """A step is motion when the gripper travels more than this in it: a fifth of a full-size key (4 cm)."""
 FINGERS_MOVE = 0.15
 """A true step works the fingers when it changes their opening (0..1) by more than this."""
 CODE_FINGERS_MOVE = 0.3
-"""A code works the fingers when it changes their opening by more than this over all the measured steps."""
+"""A code works the fingers when it changes their opening by more than this in its first step."""
 KEY_PRESSED = 0.25
 """A robot action presses a key when its largest entry is more than this."""
 
@@ -64,7 +68,11 @@ def direction_of_action(actions: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CodeMeasurement:
-    """What one code did from each of P prompts: displacement (P, 3) in metres, change of opening (P,), start (P,)."""
+    """What one code did from each of P prompts.
+
+    Displacement (P, 3) in metres after all `steps`; change of the opening (P,) after the first step, in which the
+    fingers close or open fully (a code that toggles them would undo it in the second); opening of the prompt (P,).
+    """
 
     code: int
     displacement_m_P3: np.ndarray
@@ -97,17 +105,29 @@ class CodeMeasurement:
         return float(((unit.sum(axis=0) ** 2).sum() - (unit**2).sum()) / (count * (count - 1)))
 
     @property
+    def closing(self) -> float:
+        """Mean change of the opening from the prompts with an open gripper; 0 without such prompts."""
+        could = self.start_opening_P > 0.5
+        return float(self.gripper_P[could].mean()) if could.any() else 0.0
+
+    @property
+    def opening(self) -> float:
+        """Mean change of the opening from the prompts with a closed gripper; 0 without such prompts."""
+        could = self.start_opening_P <= 0.5
+        return float(self.gripper_P[could].mean()) if could.any() else 0.0
+
+    @property
     def gripper_effect(self) -> float:
-        """Mean change of the opening, over the prompts in which it could change that way (open ones for closing)."""
-        could_close, could_open = self.start_opening_P > 0.5, self.start_opening_P <= 0.5
-        effects = [float(self.gripper_P[m].mean()) for m in (could_close, could_open) if m.any()]
-        closing = effects[0] if could_close.any() else 0.0
-        opening = effects[-1] if could_open.any() else 0.0
-        return min(closing, 0.0) if -closing >= opening else max(opening, 0.0)
+        """The larger of closing (negative) and opening (positive), each from the prompts in which it is possible."""
+        closing, opening = min(self.closing, 0.0), max(self.opening, 0.0)
+        return closing if -closing >= opening else opening
 
     @property
     def direction(self) -> str:
-        """Name of the dominant effect: one of DIRECTIONS, or "mixed" for a code that moves a different way each time."""
+        """Name of the dominant effect: one of DIRECTIONS, TOGGLE, or "mixed" if it moves another way each time.
+
+        TOGGLE closes an open gripper and opens a closed one; both at least by CODE_FINGERS_MOVE.
+        """
         index = dominant_direction(
             self.mean_displacement_m / self.steps,
             np.asarray(self.gripper_effect),
@@ -115,6 +135,12 @@ class CodeMeasurement:
             gripper_moves=CODE_FINGERS_MOVE,
         )
         name = DIRECTIONS[int(index)]
+        if (
+            name in ("close", "open")
+            and self.closing < -CODE_FINGERS_MOVE
+            and self.opening > CODE_FINGERS_MOVE
+        ):
+            return TOGGLE
         return "mixed" if name == "still" and self.moves else name
 
 
@@ -147,9 +173,11 @@ def measure_codes(
         world = session(model, maskgit_steps=maskgit_steps, temperature=temperature, seed=seed)
         film = [world.reset(prompts, seed=seed)]
         film += [world.step(np.full(len(prompts), code)) for _ in range(steps)]
-        before, after = probe(np.asarray(film[0])), probe(np.asarray(film[-1]))
-        change = (after - before).astype(np.float64)
-        measurements.append(CodeMeasurement(code, change[:, :3], change[:, 3], before[:, 3], steps))
+        before, one_step, after = (probe(np.asarray(film[k])).astype(np.float64) for k in (0, 1, -1))
+        fingers = one_step[:, OPENING] - before[:, OPENING]
+        measurements.append(
+            CodeMeasurement(code, (after - before)[:, EE], fingers, before[:, OPENING], steps)
+        )
         frames.append(np.stack(film, axis=1))
     return measurements, np.stack(frames)
 
@@ -167,7 +195,7 @@ def name_codes(measurements: Sequence[CodeMeasurement]) -> list[str]:
 
     def strength(index: int) -> float:
         m = measurements[index]
-        return abs(m.gripper_effect) if m.direction in ("close", "open") else m.typical_distance_m
+        return abs(m.gripper_effect) if m.direction in ("close", "open", TOGGLE) else m.typical_distance_m
 
     for direction, members in groups.items():
         members = sorted(members, key=lambda i: (-strength(i), i))
@@ -193,7 +221,7 @@ def mean_code_cosine(measurements: Sequence[CodeMeasurement]) -> float:
 def latent_action_records(
     measurements: Sequence[CodeMeasurement], labels: dict[int, dict[str, Any]] | None = None, **evidence: Any
 ) -> list[dict[str, Any]]:
-    """The content of `latent_actions.json`: code, name, displacement_m per step, gripper per step, evidence."""
+    """The content of `latent_actions.json`: code, name, displacement_m and gripper of one step, evidence."""
     records = []
     for name, m in zip(name_codes(measurements), measurements, strict=True):
         proof = {
@@ -203,6 +231,8 @@ def latent_action_records(
             "mean_pairwise_cosine": round(m.cosine, 3),
             "typical_distance_m": round(m.typical_distance_m, 4),
             "direction": m.direction,
+            "opening_change_from_open": round(m.closing, 3),
+            "opening_change_from_closed": round(m.opening, 3),
             **evidence,
         }
         if labels and m.code in labels:
@@ -212,7 +242,7 @@ def latent_action_records(
                 "code": m.code,
                 "name": name,
                 "displacement_m": [round(float(v) / m.steps, 4) for v in m.mean_displacement_m],
-                "gripper": round(m.gripper_effect / m.steps, 4),
+                "gripper": round(m.gripper_effect, 4),
                 "evidence": proof,
             }
         )

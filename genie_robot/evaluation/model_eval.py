@@ -130,32 +130,16 @@ def evaluate_model(
     codes = all_codes[:, config.prompt_frames - 1 :]
     say(f"imagining {len(video)} clips x {config.horizon} frames")
     imagined = imagine(model, prompts, codes, config)
-    copied = np.broadcast_to(last, future.shape)
-    psnr_BH, copy_BH = psnr_per_frame(future, imagined), psnr_per_frame(future, copied)
-    moving_BH = moving_psnr_per_frame(future, imagined, last)
-    moving_copy_BH = moving_psnr_per_frame(future, copied, last)
+    psnr_BH = psnr_per_frame(future, imagined)
     delta_D, random_D = _delta_psnr(model, prompts, future, codes, psnr_BH, config, say)
-    t = T4 - 1
     metrics: dict[str, Any] = {
         "tokenizer_psnr_db": float(psnr_per_frame(video, rebuilt).mean()),
         "tokenizer_ssim": ssim(video, rebuilt),
-        "psnr_t4_db": float(psnr_BH[:, t].mean()),
-        "copy_last_psnr_t4_db": float(copy_BH[:, t].mean()),
-        "moving_psnr_t4_db": _mean(moving_BH[:, t]),
-        "moving_copy_last_psnr_t4_db": _mean(moving_copy_BH[:, t]),
-        "ssim_t4": ssim(future[:, t], imagined[:, t]),
-        "copy_last_ssim_t4": ssim(future[:, t], copied[:, t]),
+        **_frame_metrics(future, imagined, rebuilt[:, config.prompt_frames :], last),
         "random_psnr_t4_db": float(random_D.mean()),
         "delta_psnr_t4_db": float(delta_D.mean()),
         "delta_psnr_t4_interval_db": _rounded(np.asarray(_clip_bootstrap(delta_D.mean(axis=0), config.seed))),
         "delta_psnr_t4_draws_db": _rounded(delta_D.mean(axis=1)),
-        "psnr_per_horizon_db": _rounded(psnr_BH.mean(axis=0)),
-        "copy_last_psnr_per_horizon_db": _rounded(copy_BH.mean(axis=0)),
-        "moving_psnr_per_horizon_db": _rounded(_column_means(moving_BH)),
-        "moving_copy_last_psnr_per_horizon_db": _rounded(_column_means(moving_copy_BH)),
-        "tokenizer_psnr_per_horizon_db": _rounded(
-            psnr_per_frame(future, rebuilt[:, config.prompt_frames :]).mean(axis=0)
-        ),
         "clips": len(video),
         "prompt_frames": config.prompt_frames,
         "draws": config.draws,
@@ -163,8 +147,8 @@ def evaluate_model(
         "temperature": config.temperature,
         "seed": config.seed,
         "model_hash": str(model.hash),
+        **_labels(all_codes, clips, int(model.num_actions), config.seed),
     }
-    metrics |= _labels(all_codes, clips, int(model.num_actions), config.seed)
     first = slice(config.prompt_frames - 1, None)
     return ModelEvaluation(
         metrics,
@@ -173,6 +157,30 @@ def evaluate_model(
         reconstructed=rebuilt[:, first],
         codes=codes,
     )
+
+
+def _frame_metrics(
+    future: np.ndarray, imagined: np.ndarray, rebuilt: np.ndarray, last: np.ndarray
+) -> dict[str, Any]:
+    """PSNR and SSIM of imagined against true frames (B, H, Y, X, 3), beside copying the last prompt frame."""
+    t = T4 - 1
+    copied = np.broadcast_to(last, future.shape)
+    psnr_BH, copy_BH = psnr_per_frame(future, imagined), psnr_per_frame(future, copied)
+    moving_BH = moving_psnr_per_frame(future, imagined, last)
+    moving_copy_BH = moving_psnr_per_frame(future, copied, last)
+    return {
+        "psnr_t4_db": float(psnr_BH[:, t].mean()),
+        "copy_last_psnr_t4_db": float(copy_BH[:, t].mean()),
+        "moving_psnr_t4_db": _mean(moving_BH[:, t]),
+        "moving_copy_last_psnr_t4_db": _mean(moving_copy_BH[:, t]),
+        "ssim_t4": ssim(future[:, t], imagined[:, t]),
+        "copy_last_ssim_t4": ssim(future[:, t], copied[:, t]),
+        "psnr_per_horizon_db": _rounded(psnr_BH.mean(axis=0)),
+        "copy_last_psnr_per_horizon_db": _rounded(copy_BH.mean(axis=0)),
+        "moving_psnr_per_horizon_db": _rounded(_column_means(moving_BH)),
+        "moving_copy_last_psnr_per_horizon_db": _rounded(_column_means(moving_copy_BH)),
+        "tokenizer_psnr_per_horizon_db": _rounded(psnr_per_frame(future, rebuilt).mean(axis=0)),
+    }
 
 
 def strip_picture(evaluation: ModelEvaluation, *, clips: int = 4, scale: int = 2) -> np.ndarray:

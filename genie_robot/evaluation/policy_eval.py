@@ -26,7 +26,14 @@ from genie_robot.errors import ConfigError
 from genie_robot.evaluation.probe import ProbePair
 from genie_robot.simulation.action_interface import ActionAdapter
 from genie_robot.simulation.imagined_env import SUSTAIN, imagined_rollouts
-from genie_robot.simulation.mujoco.tasks import MAX_STEPS, TASKS, check_task, goal_distance_m, task_success
+from genie_robot.simulation.mujoco.tasks import (
+    MAX_STEPS,
+    OPENING,
+    TASKS,
+    check_task,
+    goal_distance_m,
+    task_success,
+)
 from genie_robot.simulation.policies import POLICY_NAMES, PixelPolicy, act_all, make_policy
 
 WORLDS = ("mujoco", "imagined", "mujoco_codes")
@@ -224,7 +231,8 @@ class PolicyEvaluation:
                 break
             actions = act_all([policies[i] for i in live], np.stack([episodes[i].image for i in live]))
             if adapter is not None:
-                actions = adapter.robot_action(adapter.code(actions))
+                is_open = np.array([episodes[i].is_open for i in live])
+                actions = adapter.robot_action(adapter.code(actions), is_open)
             for i, action in zip(live, actions, strict=True):
                 episodes[i].step(action)
             self._watch([episodes[i] for i in live])
@@ -266,7 +274,7 @@ class _MujocoEpisode:
         self.task, self.seed = task, seed
         self._env = _tabletop(task)
         self.image, info = self._env.reset(seed=seed)
-        self.state = info["state"]
+        self.state = self._now = info["state"]
         self.film = [self.image]
         self.steps = self.success_step = self._streak = 0
         self.judge_success = False
@@ -277,12 +285,18 @@ class _MujocoEpisode:
             return not self.judge_success and self.steps < self.success_step + SUSTAIN - 1
         return self.steps < max_steps
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the gripper is open now, as the robot's own joints tell."""
+        return bool(self._now[OPENING] > 0.5)
+
     def step(self, action: np.ndarray) -> None:
         self.image, _, _, _, info = self._env.step(action)
         self.film.append(self.image)
         self.steps += 1
+        self._now = info["state"]
         if not self.success_step:
-            self.state = info["state"]
+            self.state = self._now
             if info["is_success"]:
                 self.success_step = self.steps
 

@@ -27,7 +27,7 @@ from genie_robot.evaluation.probe import (
     probe_errors,
     save_probe,
 )
-from genie_robot.simulation.mujoco.tasks import STATE_NAMES
+from genie_robot.simulation.mujoco.tasks import OPENING, STATE_NAMES
 
 #: metres, and gripper opening: scales below this would blow up a number that hardly varies
 _SMALLEST_SCALE = 0.005
@@ -118,6 +118,14 @@ def train_probe(
     # Keep exactly what the folder will hold (fp16), so that every figure we print is the stored probe's.
     net.load_state_dict({name: value.half().float() for name, value in net.state_dict().items()})
     return StateProbe(net.eval(), mean, scale, seed)
+
+
+def _column_weights(scale: np.ndarray) -> Tensor:
+    """Loss weights (9,) of the normalised columns: between equal in metres and equal in spread; the gripper has 1."""
+    lengths = [index for index in range(len(scale)) if index != OPENING]
+    weight = np.sqrt(scale / scale[lengths].mean()).clip(0.5, 2.0).astype(np.float32)
+    weight[OPENING] = 1.0
+    return torch.from_numpy(weight)
 
 
 def load_states(data: Path, split: str, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,12 @@ class Dynamics(nn.Module):
     """Predicts masked tokens. Token id V is the mask, action id A is "none" (the first frame of a window)."""
 
     def __init__(
-        self, config: DynamicsConfig, codebook_size: int, num_actions: int, grid: tuple[int, int], max_frames: int
+        self,
+        config: DynamicsConfig,
+        codebook_size: int,
+        num_actions: int,
+        grid: tuple[int, int],
+        max_frames: int,
     ) -> None:
         super().__init__()
         self.config = config
@@ -102,7 +107,11 @@ class Dynamics(nn.Module):
             return tokens_BSN
         device = tokens_BSN.device
         # The share differs from clip to clip, from none to twice the mean, so that clean history is in training.
-        share = torch.rand(len(tokens_BSN), 1, 1, generator=generator, device=device) * 2 * self.config.token_noise
+        share = (
+            torch.rand(len(tokens_BSN), 1, 1, generator=generator, device=device)
+            * 2
+            * self.config.token_noise
+        )
         replace = torch.rand(tokens_BSN.shape, generator=generator, device=device) < share
         random = torch.randint(self.mask_id, tokens_BSN.shape, generator=generator, device=device)
         return torch.where(replace, random, tokens_BSN)

@@ -102,7 +102,9 @@ class ConvFrameDecoder(nn.Module):
     def forward(self, past_BSYXC: Tensor, actions_BSK: Tensor) -> Tensor:
         """(B,S,Y,X,C), (B,S,K) -> next frames (B,S,Y,X,C) in [0, 1]."""
         steps = past_BSYXC.shape[1]
-        frames = rearrange(past_BSYXC, "b s y x c -> (b s) c y x").contiguous(memory_format=torch.channels_last)
+        frames = rearrange(past_BSYXC, "b s y x c -> (b s) c y x").contiguous(
+            memory_format=torch.channels_last
+        )
         scale1, shift1, scale2, shift2 = self.film(actions_BSK).flatten(0, 1)[..., None, None].chunk(4, dim=1)
         half = F.relu(self.down1(frames))
         quarter = F.relu(self.down2(half))

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def change_weights(video_BTYXC: Tensor, before_BTYXC: Tensor, weight: float, threshold: float = 0.04) -> Tensor:
+def change_weights(
+    video_BTYXC: Tensor, before_BTYXC: Tensor, weight: float, threshold: float = 0.04
+) -> Tensor:
     """Per-pixel weights (B,T,Y,X,1) of mean 1 a frame: pixels that changed since `before` weigh `1 + weight`.
 
     Normalised frame by frame, so that a gripper that closes counts as much as an arm that sweeps.

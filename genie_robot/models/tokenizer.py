@@ -39,7 +39,9 @@ class PatchEncoder(nn.Module):
 class TransformerEncoder(nn.Module):
     """Patches mixed in space and, causally, in time."""
 
-    def __init__(self, config: TokenizerConfig, patch_values: int, grid: tuple[int, int], frames: int) -> None:
+    def __init__(
+        self, config: TokenizerConfig, patch_values: int, grid: tuple[int, int], frames: int
+    ) -> None:
         super().__init__()
         dim = config.encoder_transformer.dim
         self.embed = nn.Linear(patch_values, dim)
@@ -99,14 +101,18 @@ class VideoTokenizer(nn.Module):
         else:
             self.encoder = TransformerEncoder(config, values, grid, video.num_frames)
         if config.quantizer == "fsq":
-            self.quantizer: nn.Module = FiniteScalarQuantizer(config.fsq_levels, config.code_dim)
+            self.quantizer: FiniteScalarQuantizer | VectorQuantizer = FiniteScalarQuantizer(
+                config.fsq_levels, config.code_dim
+            )
         else:
             self.quantizer = VectorQuantizer(config.codebook_size, config.code_dim, config.commitment_weight)
         dim = config.decoder_transformer.dim
         self.embed = nn.Linear(config.code_dim, dim)
         self.transformer = STTransformer(config.decoder_transformer, grid, video.num_frames)
         self.head = (
-            ConvHead(dim, patch, grid) if config.decoder_head == "conv" else LinearHead(dim, patch, video.height)
+            ConvHead(dim, patch, grid)
+            if config.decoder_head == "conv"
+            else LinearHead(dim, patch, video.height)
         )
 
     def encode(self, video_BTYXC: Tensor) -> Tensor:
@@ -117,7 +123,9 @@ class VideoTokenizer(nn.Module):
         """Video (B,T,Y,X,3) in [0, 1]; with `cache` the tokens are the frames after those in the cache."""
         return self._decode(self.quantizer.lookup(tokens_BTN), cache, commit)
 
-    def _decode(self, vectors_BTNK: Tensor, cache: TemporalCache | None = None, commit: bool = False) -> Tensor:
+    def _decode(
+        self, vectors_BTNK: Tensor, cache: TemporalCache | None = None, commit: bool = False
+    ) -> Tensor:
         x_BTND = self.transformer(self.embed(vectors_BTNK), cache=cache, commit=commit)
         return torch.sigmoid(self.head(x_BTND).float())
 

@@ -99,8 +99,15 @@ class WorldModel(nn.Module):
         wanted = f"uint8 (batch, frames, {self.image_height}, {self.image_width}, 3)"
         got = f"{getattr(video, 'dtype', type(video).__name__)} {tuple(getattr(video, 'shape', ()))}"
         size = (self.image_height, self.image_width, 3)
-        if not isinstance(video, np.ndarray) or video.dtype != np.uint8 or video.ndim != 5 or video.shape[2:] != size:
-            raise ImageError(f"video: got {got}, wanted {wanted}; resize with genie_robot.data.resize.resize_frame")
+        if (
+            not isinstance(video, np.ndarray)
+            or video.dtype != np.uint8
+            or video.ndim != 5
+            or video.shape[2:] != size
+        ):
+            raise ImageError(
+                f"video: got {got}, wanted {wanted}; resize with genie_robot.data.resize.resize_frame"
+            )
         if video.shape[1] < 1:
             raise ImageError(f"video: got {got}, wanted at least one frame")
         video_BTYXC = torch.from_numpy(np.ascontiguousarray(video)).to(self.device)
@@ -144,7 +151,9 @@ class WorldModel(nn.Module):
         folder = Path(folder)
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
-            raise ModelFolderError(f"{folder}: got no {missing[0]}, wanted a model folder with {', '.join(FILES)}")
+            raise ModelFolderError(
+                f"{folder}: got no {missing[0]}, wanted a model folder with {', '.join(FILES)}"
+            )
         model = cls(_read_config(folder / "config.yaml"))
         model._load_weights(folder / "model.safetensors")
         model._load_latent_actions(folder / "latent_actions.json")
@@ -159,12 +168,19 @@ class WorldModel(nn.Module):
                 stored = (file.metadata() or {}).get("hash", "")
             self.load_state_dict(tensors)
         except (SafetensorError, OSError) as error:
-            raise ModelFolderError(f"{path}: cannot be read ({error}); copy the model folder again") from error
+            raise ModelFolderError(
+                f"{path}: cannot be read ({error}); copy the model folder again"
+            ) from error
         except RuntimeError as error:
             line = str(error).splitlines()[-1].strip()
-            raise ModelFolderError(f"{path}: does not fit config.yaml beside it ({line}); use the original pair") from error
+            raise ModelFolderError(
+                f"{path}: does not fit config.yaml beside it ({line}); use the original pair"
+            ) from error
         if stored != self.hash:
-            raise ModelFolderError(f"{path}: weights have hash {self.hash}, wanted {stored or 'a stored hash'}; the file was altered, copy it again")
+            raise ModelFolderError(
+                f"{path}: weights have hash {self.hash}, wanted {stored or 'a stored hash'}; "
+                "the file was altered, copy it again"
+            )
 
     def _load_latent_actions(self, path: Path) -> None:
         try:
@@ -175,13 +191,17 @@ class WorldModel(nn.Module):
             )
             owner = record["model"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ModelFolderError(f"{path}: cannot be read ({error}); copy the model folder again") from error
+            raise ModelFolderError(
+                f"{path}: cannot be read ({error}); copy the model folder again"
+            ) from error
         if owner != self.hash:
             raise ModelFolderError(
                 f"{path}: was measured for model {owner}, the weights are {self.hash}; run: genie-robot actions {path.parent}"
             )
         if [action.code for action in actions] != list(range(self.num_actions)):
-            raise ModelFolderError(f"{path}: got {len(actions)} codes, wanted codes 0 to {self.num_actions - 1}")
+            raise ModelFolderError(
+                f"{path}: got {len(actions)} codes, wanted codes 0 to {self.num_actions - 1}"
+            )
         self.latent_actions = actions
         self._loaded_hash = owner
 

@@ -73,7 +73,9 @@ class TemporalCache:
 
     def num_bytes(self) -> int:
         """Memory of the stored keys and values."""
-        tensors = [t for layer in self.layers for t in (layer._keys_BNHTE, layer._values_BNHTE) if t is not None]
+        tensors = [
+            t for layer in self.layers for t in (layer._keys_BNHTE, layer._values_BNHTE) if t is not None
+        ]
         return sum(t.numel() * t.element_size() for t in tensors)
 
 

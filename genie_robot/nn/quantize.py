@@ -49,7 +49,9 @@ class VectorQuantizer(nn.Module):
         unit = F.normalize(x.to(self.codebook.dtype), dim=-1)
         codes = self.similarities(x).argmax(-1)
         vectors = self.lookup(codes)
-        loss = F.mse_loss(vectors, unit.detach()) + self.commitment_weight * F.mse_loss(unit, vectors.detach())
+        loss = F.mse_loss(vectors, unit.detach()) + self.commitment_weight * F.mse_loss(
+            unit, vectors.detach()
+        )
         if self.training:
             self._track(unit.detach().flatten(0, -2), codes)
         return Quantized(unit + (vectors - unit).detach(), codes, loss)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from genie_robot.models.dynamics import Dynamics
-from genie_robot.nn.cache import TemporalCache
 
 
 class CachedContext:
@@ -29,20 +28,23 @@ class CachedContext:
     @property
     def num_frames(self) -> int:
         """Finished frames in the window."""
-        return self.cache.length
+        return 0 if self.tokens_BTN is None else self.tokens_BTN.shape[1]
 
     def append(self, tokens_BTN: Tensor, actions_BT: Tensor) -> None:
         """Add finished frames; `actions_BT[:, t]` led to frame t."""
+        self._extend_window(tokens_BTN, actions_BT)
+        self.dynamics.remember(tokens_BTN, actions_BT, self.cache)
+
+    def _extend_window(self, tokens_BTN: Tensor, actions_BT: Tensor) -> None:
         if self.tokens_BTN is None or self.actions_BT is None:
             self.tokens_BTN, self.actions_BT = tokens_BTN, actions_BT
         else:
             self.tokens_BTN = torch.cat([self.tokens_BTN, tokens_BTN], dim=1)
             self.actions_BT = torch.cat([self.actions_BT, actions_BT], dim=1)
-        self.dynamics.remember(tokens_BTN, actions_BT, self.cache)
 
     def make_room(self) -> None:
         """Drop the older half of a full window."""
-        if not self.cache.is_full:
+        if self.num_frames < self.cache.capacity:
             return
         assert self.tokens_BTN is not None and self.actions_BT is not None
         keep = self.cache.capacity // 2
@@ -69,8 +71,8 @@ class RecomputedContext(CachedContext):
     """The same window without a cache: every pass runs all frames. For tests and benchmarks."""
 
     def append(self, tokens_BTN: Tensor, actions_BT: Tensor) -> None:
-        """Add finished frames."""
-        super().append(tokens_BTN, actions_BT)  # keeps the window's book; its keys and values stay unused
+        """Add finished frames to the window alone."""
+        self._extend_window(tokens_BTN, actions_BT)
 
     def logits(self, tokens_BN: Tensor, action_B: Tensor) -> Tensor:
         """Logits (B,N,V) of the frame after the window, from all frames."""

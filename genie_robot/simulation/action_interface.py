@@ -2,8 +2,8 @@
 
 The world model is trained without actions. To drive it with a robot's actions, the adapter is fitted afterwards from
 a stated, small number of labelled transitions: the latent action model labels each transition with a code, and a
-multinomial logistic regression learns robot action -> code. The dictionary is the mean robot action of each code.
-Neither looks at the image (evaluation.md, section 4.3).
+multinomial logistic regression learns robot action -> code. The dictionary is the mean robot action of each code, one
+for an open and one for a closed gripper, which a robot knows of itself. Neither looks at the image (evaluation.md, section 4.3).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from genie_robot.data.episode import Episode
 from genie_robot.errors import ActionError, DataError, ModelFolderError
+from genie_robot.simulation.mujoco.tasks import OPENING, STATE_NAMES
 
 ADAPTER_FILE = "action_adapter.json"
 ACTION_SIZE = 7
@@ -33,16 +34,19 @@ _NEVER = -1e9  # the score of a code that no labelled transition has
 class ActionAdapter:
     """Robot action -> code by a linear classifier, and code -> robot action by a dictionary of means.
 
-    weight_CF: (codes, 7); bias_C: minus infinity is stored as the large negative number of a code never seen.
-    dictionary_CF: mean robot action of each code (zeros for a code never seen). counts_C: labelled transitions of
-    each code. evidence: how it was fitted and how well it agrees with the model's own labels on held-out transitions.
+    weight_CF: (codes, 7), bias_C: (codes,); the bias of a code never seen is a large negative number.
+    dictionary_COF: mean robot action (codes, 2, 7) of each code with the gripper closed [0] and open [1]; a model with
+    few codes may well use one for "the fingers move", which closes an open gripper and opens a closed one. Where a
+    code was never seen with that gripper it is the code's overall mean, and zeros for a code never seen at all.
+    counts_C: labelled transitions of each code. evidence: how it was fitted, and how well it agrees with the model's
+    own labels on held-out transitions.
     """
 
     weight_CF: np.ndarray
     bias_C: np.ndarray
     mean_F: np.ndarray
     scale_F: np.ndarray
-    dictionary_CF: np.ndarray
+    dictionary_COF: np.ndarray
     counts_C: np.ndarray
     evidence: dict[str, Any] = field(default_factory=dict)
 
@@ -69,12 +73,15 @@ class ActionAdapter:
         """Most probable code, int64 (...), of robot actions (..., 7)."""
         return self.logits(action).argmax(axis=-1)
 
-    def robot_action(self, code: int | np.ndarray) -> np.ndarray:
-        """Mean robot action, float32 (..., 7), of codes (...); ActionError for a code that does not exist."""
+    def robot_action(self, code: int | np.ndarray, is_open: bool | np.ndarray) -> np.ndarray:
+        """Mean robot action, float32 (..., 7), of codes (...) when the gripper is open or closed (...).
+
+        Raises ActionError for a code that does not exist.
+        """
         codes = np.asarray(code)
         if not np.issubdtype(codes.dtype, np.integer) or (codes < 0).any() or (codes >= self.num_codes).any():
             raise ActionError(f"latent code is {code!r}; wanted an integer in 0..{self.num_codes - 1}")
-        return self.dictionary_CF[codes].astype(np.float32)
+        return self.dictionary_COF[codes, np.asarray(is_open).astype(int)].astype(np.float32)
 
     def save(self, folder: Path | str) -> Path:
         """Write `action_adapter.json` into a model folder; returns its path."""
@@ -109,8 +116,12 @@ def load_adapter(folder: Path | str) -> ActionAdapter:
     return adapter
 
 
-def fit_adapter(actions_NF: np.ndarray, codes_N: np.ndarray, num_codes: int) -> ActionAdapter:
+def fit_adapter(
+    actions_NF: np.ndarray, codes_N: np.ndarray, num_codes: int, open_N: np.ndarray | None = None
+) -> ActionAdapter:
     """Fit from labelled transitions: robot actions (N, 7) and the codes (N,) that the model gave those transitions.
+
+    open_N: whether the gripper was open before each transition (for the dictionary; default: as if always open).
 
     Multinomial logistic regression with a small ridge, by Newton's method from zero: the same data, the same adapter.
     """
@@ -127,17 +138,26 @@ def fit_adapter(actions_NF: np.ndarray, codes_N: np.ndarray, num_codes: int) -> 
     fitted = _logistic_newton(features, np.searchsorted(seen, codes_N), len(seen))
     weight, bias = np.zeros((num_codes, ACTION_SIZE)), np.full(num_codes, _NEVER)
     weight[seen], bias[seen] = fitted[:, :-1], fitted[:, -1]
-    dictionary = np.zeros((num_codes, ACTION_SIZE))
-    np.add.at(dictionary, codes_N, actions_NF)
-    dictionary /= np.maximum(counts, 1)[:, None]
+    is_open = np.ones(len(codes_N), dtype=int) if open_N is None else np.asarray(open_N).astype(int)
     return ActionAdapter(
         weight_CF=weight.round(6),
         bias_C=bias.round(6),
         mean_F=mean.round(6),
         scale_F=scale.round(6),
-        dictionary_CF=dictionary.round(6),
+        dictionary_COF=_dictionary(actions_NF, codes_N, is_open, num_codes).round(6),
         counts_C=counts,
     )
+
+
+def _dictionary(
+    actions_NF: np.ndarray, codes_N: np.ndarray, open_N: np.ndarray, num_codes: int
+) -> np.ndarray:
+    """Mean action (codes, 2, 7) of each code with the gripper closed and open, else the code's mean, else zeros."""
+    sums, counts = np.zeros((num_codes, 2, ACTION_SIZE)), np.zeros((num_codes, 2, 1))
+    np.add.at(sums, (codes_N, open_N), actions_NF)
+    np.add.at(counts, (codes_N, open_N), 1.0)
+    overall = sums.sum(axis=1, keepdims=True) / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+    return np.where(counts > 0, sums / np.maximum(counts, 1.0), overall)
 
 
 def _logistic_newton(features_NF: np.ndarray, classes_N: np.ndarray, num_classes: int) -> np.ndarray:
@@ -193,9 +213,12 @@ def infer_codes(model: Any, video_BTYXC: np.ndarray) -> np.ndarray:
 
 def labelled_transitions(
     model: Any, episodes: Iterable[Episode], limit: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """First `limit` transitions of `episodes` (with actions): robot actions (N, 7), codes (N,) by `model.infer_actions`."""
-    actions, codes, count = [], [], 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First `limit` transitions of `episodes`: robot actions (N, 7), codes (N,) by `model.infer_actions`, open (N,).
+
+    "Open" is whether the gripper was open before the transition, see `_gripper_was_open`.
+    """
+    actions, codes, is_open, count = [], [], [], 0
     for episode in episodes:
         if episode.actions_TA is None:
             raise DataError(
@@ -205,6 +228,7 @@ def labelled_transitions(
             continue
         actions.append(episode.actions_TA[:-1])
         codes.append(infer_codes(model, episode.frames_TYXC[None])[0])
+        is_open.append(_gripper_was_open(episode))
         count += len(codes[-1])
         if count >= limit:
             break
@@ -212,7 +236,20 @@ def labelled_transitions(
         raise DataError(
             "no episode has two frames; wanted labelled transitions; give another dataset or split"
         )
-    return np.concatenate(actions)[:limit].astype(np.float32), np.concatenate(codes)[:limit].astype(np.int64)
+    whole = np.concatenate(actions), np.concatenate(codes), np.concatenate(is_open)
+    return whole[0][:limit].astype(np.float32), whole[1][:limit].astype(np.int64), whole[2][:limit]
+
+
+def _gripper_was_open(episode: Episode) -> np.ndarray:
+    """Bool (T-1,): by the tabletop state where the episode has it, else by the last command (open at the start)."""
+    assert episode.actions_TA is not None
+    if episode.state_TS is not None and episode.state_TS.shape[-1] == len(STATE_NAMES):
+        return episode.state_TS[:-1, OPENING] > 0.5
+    result, now = [], True
+    for command in episode.actions_TA[:-1, 6]:
+        result.append(now)
+        now = bool(command < 0) if abs(command) > 0.5 else now
+    return np.asarray(result, dtype=bool)
 
 
 def fit_adapter_from_episodes(
@@ -229,16 +266,17 @@ def fit_adapter_from_episodes(
     labels, the held-out agreement and the share of the most frequent code (what a blind guess would reach).
     """
     wanted = transitions if heldout_episodes is not None else transitions + heldout
-    actions, codes = labelled_transitions(model, episodes, wanted)
+    actions, codes, is_open = labelled_transitions(model, episodes, wanted)
     rest_actions, rest_codes = actions[transitions:], codes[transitions:]
     if heldout_episodes is not None:
-        rest_actions, rest_codes = labelled_transitions(model, heldout_episodes, heldout)
+        rest_actions, rest_codes, _ = labelled_transitions(model, heldout_episodes, heldout)
     if len(codes) < transitions or len(rest_codes) < max(1, heldout // 10):
         raise DataError(
             f"the episodes hold {len(codes)} labelled transitions, and {len(rest_codes)} to test on; wanted "
             f"{transitions} and {heldout}; give a larger dataset or ask for fewer transitions"
         )
-    adapter = fit_adapter(actions[:transitions], codes[:transitions], int(model.num_actions))
+    first = slice(transitions)
+    adapter = fit_adapter(actions[first], codes[first], int(model.num_actions), is_open[first])
     evidence = {
         "labelled_transitions": transitions,
         "heldout_transitions": len(rest_codes),

@@ -22,7 +22,9 @@ class WorldSession:
     def __init__(
         self, model: WorldModel, *, maskgit_steps: int = 8, temperature: float = 1.0, seed: int = 0
     ) -> None:
-        cosine_counts(model.config.tokens_per_frame, maskgit_steps)  # refuses a wrong number now, not at step 1
+        cosine_counts(
+            model.config.tokens_per_frame, maskgit_steps
+        )  # refuses a wrong number now, not at step 1
         self.model = model
         self.maskgit_steps = maskgit_steps
         self.temperature = temperature
@@ -60,7 +62,9 @@ class WorldSession:
         video = frames if self._is_batched else frames[None]
         video = video[:, -(self.model.config.video.num_frames - 1) :]
         tokens_BTN = self.model.encode(video)
-        codes_BS = self.model.latent_action.infer(self.model.to_float(video))[0] if video.shape[1] > 1 else None
+        codes_BS = (
+            self.model.latent_action.infer(self.model.to_float(video))[0] if video.shape[1] > 1 else None
+        )
         batch = len(tokens_BTN)
         if codes_BS is None:
             codes_BS = tokens_BTN.new_empty((batch, 0))
@@ -82,21 +86,21 @@ class WorldSession:
         self._context.append(tokens_BN[:, None], action_B[:, None])
         return self._out(self._decode_next(tokens_BN))
 
-    def fork(self, copies: int) -> WorldSession:
-        """A new session that holds `copies` copies of each world, side by side, to try different actions on.
+    def fork(self, n: int) -> WorldSession:
+        """A new session that holds `n` copies of each world, side by side, to try different actions on.
 
         All copies of a world draw the same noise, so that they differ by their actions alone.
         """
-        if copies < 1:
-            raise ActionError(f"copies: got {copies}, wanted 1 or more")
+        if n < 1:
+            raise ActionError(f"fork: got {n}, wanted 1 or more")
         other = WorldSession(
             self.model, maskgit_steps=self.maskgit_steps, temperature=self.temperature, seed=self.seed
         )
-        other._context = self._context.fork(copies)
-        other._decoder_cache = self._decoder_cache.fork(copies)
+        other._context = self._context.fork(n)
+        other._decoder_cache = self._decoder_cache.fork(n)
         other._is_batched = True
         for generator in self._generators:
-            other._generators += [torch.Generator().set_state(generator.get_state()) for _ in range(copies)]
+            other._generators += [torch.Generator().set_state(generator.get_state()) for _ in range(n)]
         return other
 
     def _decode_next(self, tokens_BN: Tensor) -> Tensor:
@@ -117,7 +121,9 @@ class WorldSession:
             raise ActionError(f"action: got {action!r}, wanted a whole number or {self.batch_size} of them")
         wrong = codes[(codes < 0) | (codes >= self.model.num_actions)]
         if wrong.size:
-            raise ActionError(f"action: got code {int(wrong.flat[0])}, wanted 0 to {self.model.num_actions - 1}")
+            raise ActionError(
+                f"action: got code {int(wrong.flat[0])}, wanted 0 to {self.model.num_actions - 1}"
+            )
         return torch.as_tensor(codes.astype(np.int64), device=self.model.device).expand(self.batch_size)
 
     def _out(self, frame_BYXC: Tensor) -> np.ndarray:

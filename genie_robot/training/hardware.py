@@ -17,7 +17,9 @@ def pick_device(config: HardwareConfig) -> torch.device:
     if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"hardware.device: got {config.device!r}, but torch sees no GPU; use hardware.device=cpu")
+        raise ConfigError(
+            f"hardware.device: got {config.device!r}, but torch sees no GPU; use hardware.device=cpu"
+        )
     return torch.device(config.device)
 
 

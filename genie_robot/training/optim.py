@@ -17,12 +17,12 @@ def build_optimizers(module: nn.Module, config: StageConfig) -> list[torch.optim
     chosen = {id(p) for p in hidden}
     rest = [p for _, p in named if id(p) not in chosen]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(
-            rest, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
-        )
+        torch.optim.AdamW(rest, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
     ]
     if hidden:
-        optimizers.append(torch.optim.Muon(hidden, lr=config.muon_learning_rate, weight_decay=config.weight_decay))
+        optimizers.append(
+            torch.optim.Muon(hidden, lr=config.muon_learning_rate, weight_decay=config.weight_decay)
+        )
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

@@ -67,7 +67,9 @@ class _StopOnSignal:
 def run(config: TrainConfig) -> Path:
     """Train `config.stage` and return the folder it wrote: the stage's, or the assembled world model."""
     if not config.data.path:
-        raise ConfigError("data.path: got nothing, wanted a dataset folder; make one with: genie-robot data generate")
+        raise ConfigError(
+            "data.path: got nothing, wanted a dataset folder; make one with: genie-robot data generate"
+        )
     if config.hardware.threads:
         torch.set_num_threads(config.hardware.threads)
     output = Path(config.output)
@@ -99,7 +101,9 @@ def _caches(config: TrainConfig, output: Path) -> tuple[ClipCache, ClipCache]:
     return train, validation
 
 
-def train_stage(name: str, config: TrainConfig, output: Path, train: ClipCache, validation: ClipCache) -> None:
+def train_stage(
+    name: str, config: TrainConfig, output: Path, train: ClipCache, validation: ClipCache
+) -> None:
     """Train one stage to its last step, from its newest checkpoint if there is one."""
     stage_config: StageConfig = getattr(config.training, name)
     torch.manual_seed(config.seed)
@@ -163,7 +167,9 @@ class _Trainer:
             return
         rows = RunLog(self.folder, self.stage.name, self.step)
         started, before = time.perf_counter(), self.elapsed_s
-        bar = tqdm(total=self.config.steps, initial=self.step, desc=self.stage.name, unit="step", mininterval=1.0)
+        bar = tqdm(
+            total=self.config.steps, initial=self.step, desc=self.stage.name, unit="step", mininterval=1.0
+        )
         with bar, _StopOnSignal() as stop:
             while self.step < self.config.steps:
                 metrics = self._train_step(next(loader))
@@ -180,7 +186,9 @@ class _Trainer:
                     path = checkpoint.save(self.folder / "checkpoints", self.step, self._state(loader))
                 if stop.requested and not last:
                     rows.close()
-                    raise Interrupted(f"{self.stage.name} stopped at step {self.step}, saved {path}; run the same command to go on")
+                    raise Interrupted(
+                        f"{self.stage.name} stopped at step {self.step}, saved {path}; run the same command to go on"
+                    )
         rows.close()
 
     def _train_step(self, video: np.ndarray) -> dict[str, Tensor]:
@@ -212,7 +220,9 @@ class _Trainer:
             metrics, pictures = self.stage.validate(self._to_float(held_out))
         rows.write(self.step, "validation", metrics)
         rows.picture(self.step, pictures)
-        bar.write(f"{self.stage.name} step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+        bar.write(
+            f"{self.stage.name} step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
+        )
 
     def _to_float(self, video: np.ndarray) -> Tensor:
         return torch.from_numpy(video).to(self.device, non_blocking=True).float() / 255

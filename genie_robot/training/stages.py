@@ -5,6 +5,7 @@ Shapes: B batch, T frames, S = T - 1 steps, Y X pixels, C channels, N tokens per
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genie_robot.config import STAGES, WorldModelConfig
+from genie_robot.config import WorldModelConfig
 from genie_robot.evaluation.video import psnr
 from genie_robot.models.world_model import WorldModel, to_uint8
 from genie_robot.sampling.rollout import imagine
@@ -138,19 +139,37 @@ class DynamicsStage:
         shuffled = actions_BT[:, prompt:].flatten()
         order = torch.randperm(len(shuffled), generator=torch.Generator().manual_seed(1)).to(device)
         videos = {}
-        for name, actions in (("", actions_BT[:, prompt:]), ("random_", shuffled[order].view(-1, self.horizon))):
+        for name, actions in (
+            ("", actions_BT[:, prompt:]),
+            ("random_", shuffled[order].view(-1, self.horizon)),
+        ):
             imagined = imagine(
-                self.model.dynamics, tokens_BTN[:, :prompt], actions_BT[:, :prompt], actions, range(len(tokens_BTN))
+                self.model.dynamics,
+                tokens_BTN[:, :prompt],
+                actions_BT[:, :prompt],
+                actions,
+                range(len(tokens_BTN)),
             )
             video = self.model.tokenizer.decode(torch.cat([tokens_BTN[:, :prompt], imagined], dim=1))
             videos[name] = to_uint8(video)
-            metrics[f"{name}psnr_t{self.horizon}_db"] = psnr(videos[name][:, -1:], to_uint8(video_BTYXC[:, -1:]))
-        metrics["delta_psnr_db"] = metrics[f"psnr_t{self.horizon}_db"] - metrics[f"random_psnr_t{self.horizon}_db"]
+            metrics[f"{name}psnr_t{self.horizon}_db"] = psnr(
+                videos[name][:, -1:], to_uint8(video_BTYXC[:, -1:])
+            )
+        metrics["delta_psnr_db"] = (
+            metrics[f"psnr_t{self.horizon}_db"] - metrics[f"random_psnr_t{self.horizon}_db"]
+        )
         copy = to_uint8(video_BTYXC[:, prompt - 1 : prompt])
         metrics["copy_last_psnr_db"] = psnr(copy, to_uint8(video_BTYXC[:, -1:]))
         return metrics, [row for b in range(3) for row in (to_uint8(video_BTYXC[b]), videos[""][b])]
 
 
+_STAGES: dict[str, Callable[[WorldModel], Stage]] = {
+    "tokenizer": TokenizerStage,
+    "latent_action": LatentActionStage,
+    "dynamics": DynamicsStage,
+}
+
+
 def build_stage(name: str, config: WorldModelConfig) -> Stage:
     """A stage with freshly initialised networks."""
-    return dict(zip(STAGES, (TokenizerStage, LatentActionStage, DynamicsStage), strict=True))[name](WorldModel(config))
+    return _STAGES[name](WorldModel(config))

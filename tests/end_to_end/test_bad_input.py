@@ -16,6 +16,8 @@ from tests.end_to_end.conftest import ROOT, TRAIN_LIMIT_S, last_line, run_comman
 
 Capture = pytest.CaptureFixture[str]
 
+pytestmark = pytest.mark.timeout(1200)  # fixtures train; see TRAIN_LIMIT_S
+
 
 def copy_of(folder: Path, target: Path) -> Path:
     shutil.copytree(folder, target)

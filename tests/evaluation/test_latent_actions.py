@@ -59,6 +59,8 @@ class KnownWorld:
                 row[axis] += 0.04 * sign * float(speed or 1)
             elif effect in ("close", "open"):
                 row[3] = float(effect == "open")
+            elif effect == "toggle":
+                row[3] = 1.0 - row[3]
         return np.stack([write_state(s) for s in self.state])
 
 
@@ -83,9 +85,16 @@ def test_names_come_from_what_codes_do_whatever_their_numbers(shift: int) -> Non
 def test_displacement_is_in_metres_a_step() -> None:
     records = latent_action_records(measured(("left", "close", "still")), probe="x")
     assert records[0]["displacement_m"] == pytest.approx([0, 0.04, 0], abs=1e-3)
-    assert records[1]["gripper"] == pytest.approx(-0.5, abs=0.01)  # closes fully within two steps
+    assert records[1]["gripper"] == pytest.approx(-1.0, abs=0.01)  # closes fully in its first step
     assert records[2]["name"] == "still"
     assert records[0]["evidence"]["prompts"] == 12 and records[0]["evidence"]["probe"] == "x"
+
+
+def test_one_code_for_both_ways_of_the_fingers_is_called_so() -> None:
+    measurements = measured(("toggle", "close", "open"))
+    assert name_codes(measurements) == ["close/open", "close", "open"]
+    assert measurements[0].closing == pytest.approx(-1.0, abs=0.01)
+    assert measurements[0].opening == pytest.approx(1.0, abs=0.01)
 
 
 def test_duplicates_are_told_apart() -> None:

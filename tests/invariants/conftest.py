@@ -30,12 +30,20 @@ def small_config(variant: str, num_frames: int = 6) -> WorldModelConfig:
         action = LatentActionConfig(encoder="conv", conv_channels=8, code_dim=8, change_weight=5.0)
         stack = local
     else:
-        tokenizer = TokenizerConfig(4, "st_transformer", STACK, STACK, "linear", "vq", codebook_size=24, code_dim=8)
+        tokenizer = TokenizerConfig(
+            4, "st_transformer", STACK, STACK, "linear", "vq", codebook_size=24, code_dim=8
+        )
         action = LatentActionConfig(
-            encoder="st_transformer", patch_size=8, encoder_transformer=STACK, decoder_transformer=STACK, code_dim=8
+            encoder="st_transformer",
+            patch_size=8,
+            encoder_transformer=STACK,
+            decoder_transformer=STACK,
+            code_dim=8,
         )
         stack = STACK
-    return WorldModelConfig(variant, VideoConfig(16, 24, num_frames, 5.0), tokenizer, action, DynamicsConfig(stack))
+    return WorldModelConfig(
+        variant, VideoConfig(16, 24, num_frames, 5.0), tokenizer, action, DynamicsConfig(stack)
+    )
 
 
 @pytest.fixture(params=["tiny", "paper"])

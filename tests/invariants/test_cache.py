@@ -62,7 +62,9 @@ def test_training_pass_equals_what_the_cached_sampler_computes(model: WorldModel
     masked = torch.where(torch.rand(2, steps, 24) < 0.5, dynamics.mask_id, tokens[:, 1:])
     index = torch.arange(steps)
     x = dynamics.transformer(
-        dynamics._embed(torch.cat([tokens[:, :-1], masked], 1), torch.cat([produced[:, :-1], produced[:, 1:]], 1)),
+        dynamics._embed(
+            torch.cat([tokens[:, :-1], masked], 1), torch.cat([produced[:, :-1], produced[:, 1:]], 1)
+        ),
         frame_index_T=torch.cat([index, index + 1]),
         mask_TS=two_stream_mask(steps, index.device),
     )

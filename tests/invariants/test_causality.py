@@ -36,7 +36,9 @@ def test_a_latent_action_depends_on_frames_up_to_its_own_result(model: WorldMode
     assert (a[:, 2] - b[:, 2]).abs().max() > 1e-6  # step 2->3 sees frame 3
 
 
-def test_frame_t_plus_1_reaches_its_prediction_through_the_action_alone(model: WorldModel, video: Video) -> None:
+def test_frame_t_plus_1_reaches_its_prediction_through_the_action_alone(
+    model: WorldModel, video: Video
+) -> None:
     clip = video().requires_grad_(True)
     action_model = model.latent_action
     with_action = action_model(clip)["reconstruction"]

@@ -19,7 +19,7 @@ def test_fsq_codes_name_the_vectors_they_come_from(levels: list[int]) -> None:
     size = 1
     for level in levels:
         size *= level
-    assert 0 <= int(out.codes.min()) and int(out.codes.max()) < size
+    assert int(out.codes.min()) >= 0 and int(out.codes.max()) < size
     torch.testing.assert_close(quantizer.lookup(out.codes), out.vectors)
     assert len(quantizer.lookup(torch.arange(size)).detach().unique(dim=0)) == size
 

@@ -14,7 +14,9 @@ from genie_robot.sampling.schedule import cosine_counts
 
 
 @given(st.integers(1, 1000), st.data())
-def test_every_token_is_revealed_once_and_each_step_reveals_some(num_tokens: int, data: st.DataObject) -> None:
+def test_every_token_is_revealed_once_and_each_step_reveals_some(
+    num_tokens: int, data: st.DataObject
+) -> None:
     steps = data.draw(st.integers(1, num_tokens))
     counts = cosine_counts(num_tokens, steps)
     assert len(counts) == steps

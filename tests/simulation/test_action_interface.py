@@ -79,8 +79,33 @@ def test_agreement_falls_to_the_noise_of_the_labels() -> None:
 def test_dictionary_is_the_mean_action_of_each_code(adapter: ActionAdapter) -> None:
     actions, codes = keyboard(500)
     for code in range(8):
-        assert np.allclose(adapter.robot_action(code), actions[codes == code].mean(axis=0), atol=1e-5)
-        assert adapter.code(adapter.robot_action(code)) == code
+        for is_open in (True, False):  # this adapter was fitted without knowing the gripper
+            assert np.allclose(
+                adapter.robot_action(code, is_open), actions[codes == code].mean(axis=0), atol=1e-5
+            )
+        assert adapter.code(adapter.robot_action(code, True)) == code
+
+
+def test_one_code_for_both_gripper_keys_closes_an_open_and_opens_a_closed_gripper() -> None:
+    actions, codes = keyboard(400)
+    fingers = np.abs(actions[:, 6]) > 0.5
+    codes = np.where(fingers, 3, np.where(codes == 3, 5, codes))
+    is_open = np.where(fingers, actions[:, 6] > 0, np.arange(400) % 2 == 0)
+    fitted = fit_adapter(actions, codes, 8, is_open)
+    assert fitted.robot_action(3, True)[6] == 1.0 and fitted.robot_action(3, False)[6] == -1.0
+    assert np.allclose(fitted.robot_action(np.array([3, 3]), np.array([False, True]))[:, 6], [-1, 1])
+
+
+def test_gripper_before_a_transition_is_read_from_the_state_or_from_the_commands() -> None:
+    actions = np.zeros((5, 7), np.float32)
+    actions[1, 6], actions[3, 6] = 1.0, -1.0
+    frames = np.zeros((5, 8, 8, 3), np.uint8)
+    told = Episode(frames, 0.2, "e", actions_TA=actions)
+    assert labelled_transitions(CountingModel(), [told], 10)[2].tolist() == [True, True, False, False]
+    state = np.zeros((5, 9), np.float32)
+    state[[0, 4], 3] = 1.0
+    seen = replace(told, state_TS=state)
+    assert labelled_transitions(CountingModel(), [seen], 10)[2].tolist() == [True, False, False, False]
 
 
 def test_codes_never_seen_are_never_chosen() -> None:
@@ -89,7 +114,7 @@ def test_codes_never_seen_are_never_chosen() -> None:
     fitted = fit_adapter(actions[kept], codes[kept], 8)
     everything = np.random.default_rng(0).uniform(-1, 1, (2000, 7))
     assert 3 not in fitted.code(everything)
-    assert np.array_equal(fitted.robot_action(3), np.zeros(7))
+    assert np.array_equal(fitted.robot_action(3, True), np.zeros(7))
 
 
 def test_file_round_trip(adapter: ActionAdapter, tmp_path: Path) -> None:
@@ -117,7 +142,7 @@ def test_wrong_actions_and_codes_are_refused(adapter: ActionAdapter) -> None:
         adapter.code(np.full(7, np.nan))
     for wrong in (8, -1, 1.5):
         with pytest.raises(ActionError, match=r"0\.\.7"):
-            adapter.robot_action(wrong)  # type: ignore[arg-type]
+            adapter.robot_action(wrong, True)  # type: ignore[arg-type]
 
 
 def test_long_videos_are_labelled_in_clips_that_share_a_frame() -> None:
@@ -128,7 +153,7 @@ def test_long_videos_are_labelled_in_clips_that_share_a_frame() -> None:
 
 
 def test_labels_pair_each_action_with_the_code_of_its_own_transition() -> None:
-    actions, codes = labelled_transitions(CountingModel(), [episode(9, 1), episode(9, 2)], 12)
+    actions, codes, _ = labelled_transitions(CountingModel(), [episode(9, 1), episode(9, 2)], 12)
     assert len(codes) == 12
     assert np.array_equal(PERMUTATION[[int(np.flatnonzero(_key(a))[0]) for a in actions]], codes)
 

@@ -54,7 +54,9 @@ def _weights(config: TrainConfig, stage: str) -> dict[str, torch.Tensor]:
 def _wait_for(folder: Path, process: subprocess.Popen[str], count: int = 1) -> None:
     deadline = time.monotonic() + 90
     while len(checkpoint.checkpoints(folder)) < count:
-        assert process.poll() is None and time.monotonic() < deadline, process.stderr and process.stderr.read()
+        assert process.poll() is None and time.monotonic() < deadline, (
+            process.stderr and process.stderr.read()
+        )
         time.sleep(0.005)
 
 
@@ -117,7 +119,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))  # writes beyond fail, as on a full disk
     try:
-        with pytest.raises(DiskFullError, match="step 2.*step_00000001"):
+        with pytest.raises(DiskFullError, match=r"step 2.*step_00000001"):
             checkpoint.save(tmp_path, 2, big)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -128,7 +130,10 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
 def test_old_checkpoints_go_and_a_damaged_newest_is_passed_over(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         checkpoint.save(tmp_path, step, {"step": step})
-    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["step_00000002.pt", "step_00000003.pt"]
+    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == [
+        "step_00000002.pt",
+        "step_00000003.pt",
+    ]
     newest = checkpoint.checkpoints(tmp_path)[-1]
     newest.write_bytes(newest.read_bytes()[:100])
     assert checkpoint.load_newest(tmp_path) == {"step": 2}
@@ -167,14 +172,16 @@ def test_divergence_stops_and_names_the_last_good_checkpoint(
 
     monkeypatch.setattr(TokenizerStage, "loss", loss)
     config = make_config("tokenizer", steps=20)
-    with pytest.raises(TrainingDivergedError, match="step 5.*step_00000004"):
+    with pytest.raises(TrainingDivergedError, match=r"step 5.*step_00000004"):
         run.run(config)
     state = checkpoint.load_newest(Path(config.output) / "tokenizer" / "checkpoints")
     assert state is not None
     assert all(torch.isfinite(value).all() for value in state["model"].values() if value.is_floating_point())
 
 
-def test_training_never_reads_an_action(make_config: MakeConfig, square_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_never_reads_an_action(
+    make_config: MakeConfig, square_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The files hold actions; the keys that the reader asks the parser for do not name one."""
     from genie_robot.data import example_proto
 

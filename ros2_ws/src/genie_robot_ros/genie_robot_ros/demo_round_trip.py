@@ -59,7 +59,16 @@ def run_round_trip(
     parameters.write_text(json.dumps({"/**": {"ros__parameters": settings}}) + "\n")
     node = _python("simulator_node", "--ros-args", "--params-file", str(parameters))
     client = _python("round_trip", "--prompt", str(prompt), "--out", str(out))
-    client += ["--commands", str(commands), "--burst", str(burst), "--seed", str(seed)]
+    client += [
+        "--commands",
+        str(commands),
+        "--burst",
+        str(burst),
+        "--seed",
+        str(seed),
+        "--wait",
+        str(timeout_s),
+    ]
     log = out / "genie_simulator.log"
     with _process(node, log, environment) as node_process:
         result |= _run_client(client, out / "round_trip.log", environment, node_process, log, timeout_s)
@@ -149,7 +158,7 @@ def _echo_baseline(out: Path, environment: dict[str, str]) -> dict[str, Any]:
     with _process(_python("echo_baseline", "serve"), out / "echo_server.log", environment) as server:
         command = _python("echo_baseline", "measure")
         done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=60, check=False
+            command, capture_output=True, text=True, env=environment, timeout=180, check=False
         )
         _end(server)
     if done.returncode != 0:

@@ -23,7 +23,7 @@ ROUNDS = 200
 PAUSE_S = (
     0.01  # about a model step: so the sample spans seconds, as the simulator's does, not one lucky moment
 )
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 
 
 def serve() -> None:

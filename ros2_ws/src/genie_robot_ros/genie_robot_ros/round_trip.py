@@ -32,6 +32,7 @@ from genie_robot_ros.client import ClientError, Command, SimulatorClient, names_
 
 SHEET_STEPS = (0, 1, 2, 3, 4, 6, 8)
 COMMAND_TIMEOUT_S = 20.0
+LINGER_S = 0.3
 
 
 @dataclass
@@ -56,12 +57,18 @@ class Tally:
 
 
 def collect(
-    client: SimulatorClient, commands: Sequence[Command], prompt_ns: int, dt_ns: int, tally: Tally
+    client: SimulatorClient,
+    commands: Sequence[Command],
+    prompt_ns: int,
+    dt_ns: int,
+    tally: Tally,
+    linger_s: float = 0.0,
 ) -> list:
     """Wait for the frames of `commands`, the first of which follows `prompt_ns`; returns the frames in order.
 
     Each frame is an image and an info with the same header. The info names the command; the image's stamp must
-    be the next one, prompt + k * dt.
+    be the next one, prompt + k * dt. What comes in the `linger_s` after the last one would be a frame too many; with
+    one command at a time it would show at the next command.
     """
     received = client.received
     waiting = {command.stamp_ns: command for command in commands}
@@ -73,6 +80,8 @@ def collect(
 
     with contextlib.suppress(ClientError):  # what is missing is counted below
         client.spin_until(all_there, COMMAND_TIMEOUT_S + 0.5 * len(commands), "imagined frames")
+    with contextlib.suppress(ClientError):
+        client.spin_until(lambda: False, linger_s, "nothing more")
     tally.commands += commands
     images = {stamp_ns: (arrival_s, msg) for arrival_s, stamp_ns, msg in received.images}
     tally.wrong_images += sum(
@@ -135,7 +144,7 @@ def measure(
         _, prompt_ns = client.reset_from_camera(prompt_TYXC, codebook.dt_s, seed)
         clear(client)
         sent = [client.send(codes[k % len(codes)]) for k in range(burst)]
-        collect(client, sent, prompt_ns, dt_ns, bursts)
+        collect(client, sent, prompt_ns, dt_ns, bursts, linger_s=LINGER_S)
     return _figures(singles, bursts, codebook), rows
 
 
@@ -222,6 +231,18 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
+def _drive(args: argparse.Namespace, frames: Sequence[np.ndarray], arguments: list[str]) -> tuple:
+    rclpy.init(args=arguments)
+    client = SimulatorClient()
+    try:
+        codebook = client.wait_for_simulator(args.wait)
+        gc.freeze()  # the collector's pauses in this process are no part of the round trip
+        return measure(client, codebook, frames, args.commands, args.burst, args.seed)
+    finally:
+        client.close()
+        rclpy.try_shutdown()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Console script `round_trip`; exit code 1 if a frame was lost, doubled or out of order."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -229,25 +250,16 @@ def main(arguments: list[str] | None = None) -> int:
     if args.commands < 1 or args.burst < 0:
         print("round_trip: --commands must be 1 or more and --burst 0 or more", file=sys.stderr)
         return 2
-    client = None
     try:
         frames = read_prompt(args.prompt)
         args.out.mkdir(parents=True, exist_ok=True)
-        rclpy.init(args=arguments)
-        client = SimulatorClient()
-        codebook = client.wait_for_simulator(args.wait)
-        gc.freeze()  # the collector's pauses in this process are no part of the round trip
-        result, rows = measure(client, codebook, frames, args.commands, args.burst, args.seed)
+        result, rows = _drive(args, frames, arguments)
     except (GenieError, ClientError) as error:
         print(f"round_trip: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, GenieError) else 1
     except (KeyboardInterrupt, ExternalShutdownException):
         print("round_trip: interrupted", file=sys.stderr)
         return 130
-    finally:
-        if client is not None:
-            client.close()
-        rclpy.try_shutdown()
     sheet = args.out / "contact_sheet.png"
     cv2.imwrite(str(sheet), cv2.cvtColor(contact_sheet(rows), cv2.COLOR_RGB2BGR))
     result["contact_sheet"] = str(sheet)

@@ -14,7 +14,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMPS := $(VENV)/.stamps
-PIP_INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL = $(PY) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \

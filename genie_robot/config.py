@@ -15,6 +15,11 @@ from genie_robot.errors import ConfigError
 
 T = TypeVar("T")
 
+# How frames are sampled unless told otherwise. Measured on held-out validation episodes of weights/tabletop-tiny:
+# 8 passes are as good as 16, and PSNR falls as the temperature rises (docs/evaluation.md).
+MASKGIT_STEPS = 8
+TEMPERATURE = 0.3
+
 
 def _require(ok: bool, name: str, value: object, wanted: str) -> None:
     if not ok:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from genie_robot.config import TEMPERATURE
+
 _EPILOG = """examples:
   genie-robot actions --data outputs/tabletop
   genie-robot actions weights/tabletop-tiny --data outputs/tabletop --out actions.png --json actions.json
@@ -53,7 +55,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--maskgit-steps", type=int, default=8, metavar="M", help="sampling passes a frame (default: 8)"
     )
-    parser.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1.0)")
+    parser.add_argument(
+        "--temperature", type=float, default=TEMPERATURE, help="of sampling (default: %(default)s)"
+    )
     parser.add_argument(
         "--out", default="outputs/actions.png", metavar="FILE", help="picture (default: %(default)s)"
     )
@@ -99,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.write:
         write_codebook(model, args.model, codebook)
-        labelled = load_episodes(args.data, "train", limit=1 + args.labels // 10, actions=True)
+        labelled = load_episodes(args.data, "train", limit=1 + args.labels // 10, actions=True, state=True)
         adapter = write_adapter(
             model, args.model, labelled, transitions=args.labels, heldout_episodes=episodes
         )

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from genie_robot.config import TEMPERATURE
+
 _EPILOG = """examples:
   genie-robot evaluate model --data outputs/tabletop --json model.json
   genie-robot evaluate policies --seeds 16 --out outputs/policies --json policies.json
@@ -87,7 +89,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--maskgit-steps", type=int, default=8, metavar="M", help="sampling passes a frame (default: 8)"
     )
-    parser.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1.0)")
+    parser.add_argument(
+        "--temperature", type=float, default=TEMPERATURE, help="of sampling (default: %(default)s)"
+    )
     parser.add_argument(
         "--out", default="outputs/evaluate_model", metavar="DIR", help="pictures (default: %(default)s)"
     )
@@ -121,7 +125,9 @@ def _add_policies(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--maskgit-steps", type=int, default=8, metavar="M", help="sampling passes a frame (default: 8)"
     )
-    parser.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1.0)")
+    parser.add_argument(
+        "--temperature", type=float, default=TEMPERATURE, help="of sampling (default: %(default)s)"
+    )
     parser.add_argument(
         "--out",
         default="outputs/evaluate_policies",
@@ -173,7 +179,8 @@ def _model(args: argparse.Namespace) -> int:
             bar.set_postfix_str(what)
             bar.update()
 
-        evaluation = evaluate_model(model, clips, config, progress)
+        whole = collect_clips(episodes, clips=len(episodes), frames=min(e.num_frames for e in episodes))
+        evaluation = evaluate_model(model, clips, config, progress, label_clips=whole)
         metrics = evaluation.metrics
         if probes is not None:
             progress("measuring each code")

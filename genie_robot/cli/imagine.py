@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from genie_robot.config import TEMPERATURE
+
 _EPILOG = """examples:
   genie-robot imagine --data outputs/tabletop --actions left*3,down,close,up*3
   genie-robot imagine --prompt camera.png --actions 0,0,3,3,5 --seed 1 --out outputs/mine
@@ -47,7 +49,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--maskgit-steps", type=int, default=8, metavar="M", help="sampling passes a frame (default: 8)"
     )
-    parser.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1.0)")
+    parser.add_argument(
+        "--temperature", type=float, default=TEMPERATURE, help="of sampling (default: %(default)s)"
+    )
     parser.add_argument(
         "--out",
         default="outputs/imagine",

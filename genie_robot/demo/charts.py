@@ -11,7 +11,7 @@ PALETTE = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2")
 INK, FAINT, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 FONT = 'font-family="system-ui, sans-serif"'
 DRAWABLE = 1e30  # beyond it, and for NaN, a point is left out
-MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 52, 14, 14, 40
+MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 62, 14, 14, 40
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,9 @@ def arrow_chart(arrows: Sequence[Arrow], *, width: int = 430, height: int = 330)
     for index, arrow in enumerate(arrows):
         colour = PALETTE[index % len(PALETTE)]
         tip_x, tip_y = cx - arrow.y / reach * radius, cy - arrow.x / reach * radius
-        if math.hypot(tip_x - cx, tip_y - cy) > 8:
+        if math.hypot(tip_x - cx, tip_y - cy) > 0.3 * radius:
             parts.append(_arrow(cx, cy, tip_x, tip_y, colour, arrow.name))
-        if abs(arrow.z) / reach > 0.15:
+        if abs(arrow.z) / reach > 0.4:
             parts.append(_arrow(bar_x, cy, bar_x, cy - arrow.z / reach * radius, colour, arrow.name))
     return _svg(width, height, "".join(parts))
 

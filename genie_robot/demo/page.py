@@ -33,9 +33,9 @@ td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-spa
 .tag.box{color:#1d4ed8;background:#eff6ff}.tag.scratch{color:#b45309;background:#fffbeb}
 .tag.truth{color:#047857;background:#ecfdf5}
 .yes,.no,.none{white-space:nowrap}
-.chart>b{display:block;margin-left:52px}
+.chart>b{display:block;margin-left:62px}
 .yes{color:var(--good);font-weight:700}.no{color:var(--bad);font-weight:700}.none{color:var(--faint);font-weight:700}
-.legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:13px;color:var(--faint);margin:2px 0 0 52px}
+.legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:13px;color:var(--faint);margin:2px 0 0 62px}
 .legend i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:5px;vertical-align:-1px}
 .row{display:flex;flex-wrap:wrap;gap:22px 30px;align-items:flex-start}
 .sprite{background-repeat:no-repeat;image-rendering:pixelated;border-radius:6px;animation:film infinite;flex:none}

@@ -17,7 +17,7 @@ Results = Mapping[str, Mapping[str, Any]]
 def write_html(path: Path, report: Mapping[str, Any], results: Results, folders: Mapping[str, Path]) -> Path:
     """Write the page; `folders` are the steps' folders that hold the pictures named in `results`."""
     body = [
-        _quick_note(report),
+        _notes(report),
         sections_model.hero(results["model"], folders["model"]),
         sections_system.targets_section(report),
         sections_model.data_section(results["data"], folders["data"]),
@@ -42,10 +42,18 @@ def write_html(path: Path, report: Mapping[str, Any], results: Results, folders:
     return path
 
 
-def _quick_note(report: Mapping[str, Any]) -> str:
+def _notes(report: Mapping[str, Any]) -> str:
+    """What a reader must know before anything else: another model than the one in the box, or a quick run."""
+    notes = ""
+    if not report["model"]["is_box"]:
+        folder = escape(report["model"]["folder"])
+        notes = (
+            f'<p class="note" style="margin-top:24px"><b>Another model.</b> "Model in the box" means <code>{folder}</code> '
+            "on this page, named with <code>--model</code>.</p>"
+        )
     if not report["quick"]:
-        return ""
-    return (
+        return notes
+    return notes + (
         '<p class="note" style="margin-top:24px"><b>Quick run.</b> Made with <code>--quick</code>: tiny sizes, to see that '
         "everything runs. Its numbers say nothing; leave the option out for real ones.</p>"
     )

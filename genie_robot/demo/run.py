@@ -33,7 +33,7 @@ from genie_robot.errors import ModelFolderError
 
 MODEL_FOLDER = REPOSITORY_ROOT / "weights" / "tabletop-tiny"
 PROBE_FOLDER = REPOSITORY_ROOT / "weights" / "tabletop-probe"
-#: apart from seed 0, with which the model in the box and the probes were trained
+#: apart from seeds 0 and 1, with which the model in the box and the probes are trained (weights/recipe.py)
 DATA_SEED = 20_261
 
 
@@ -264,7 +264,12 @@ def assemble(records: dict[str, StepRecord], settings: DemoSettings, this_run_s:
         "peak_memory_gib": max(record.peak_memory_gib for record in records.values()),
         "memory_note": "proportional set size of this process and all its children together, sampled every second",
         "quick": settings.quick,
-        "model": {"folder": results["model"]["folder"], "hash": results["model"]["hash"], **metrics},
+        "model": {
+            "is_box": settings.model_folder == MODEL_FOLDER,
+            "folder": results["model"]["folder"],
+            "hash": results["model"]["hash"],
+            **metrics,
+        },
         "scratch_model": {
             "seconds": results["train"]["seconds"],
             "stages": {stage["name"]: stage["final"] for stage in results["train"]["stages"]},

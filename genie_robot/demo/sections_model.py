@@ -99,7 +99,7 @@ def training_section(train: Result, folder: Path) -> str:
         )
     pictures = "".join(
         figure(
-            image_html(folder / picture["file"], picture["caption"], 1.5),
+            image_html(folder / picture["file"], picture["caption"], 0.8),
             f"{SCRATCH} {escape(picture['caption'])}",
         )
         for picture in train["pictures"]

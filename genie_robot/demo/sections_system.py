@@ -50,6 +50,12 @@ def header(report: Result) -> str:
     )
 
 
+def _r_in_short(policies: Result | None) -> str:
+    if not policies:
+        return "not run"
+    return "r undefined" if policies.get("pearson_r") is None else f"r = {policies['pearson_r']:.2f}"
+
+
 def targets_section(report: Result) -> str:
     """Target against reached, honestly."""
     rows = [
@@ -78,8 +84,8 @@ def speed_section(cache: Result) -> str:
     rates = ""
     if "cached_frames_per_s" in cache:
         rates = (
-            f" On this machine: {number(cache['cached_frames_per_s'], 1)} frames a second with it, "
-            f"{number(cache['rerun_frames_per_s'], 1)} without."
+            f" Per second of processor time: {number(cache['cached_frames_per_s'], 1)} imagined frames with it, "
+            f"{number(cache['recomputed_frames_per_s'], 1)} without."
         )
     return section(
         "speed",

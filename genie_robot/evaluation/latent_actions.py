@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from genie_robot.config import TEMPERATURE
 from genie_robot.evaluation.agreement import normalised_mutual_information
 from genie_robot.simulation.mujoco.behaviours import KEYS
 from genie_robot.simulation.mujoco.tasks import EE, OPENING
@@ -152,7 +153,7 @@ def measure_codes(
     steps: int = 2,
     seed: int = 0,
     maskgit_steps: int = 8,
-    temperature: float = 1.0,
+    temperature: float = TEMPERATURE,
     session: Callable[..., Any] | None = None,
 ) -> tuple[list[CodeMeasurement], np.ndarray]:
     """Imagine every code from the same prompts with the same sampling seed; the judge reads where the gripper went.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from genie_robot.config import TEMPERATURE
 from genie_robot.data.episode import Episode
 from genie_robot.evaluation.heldout import HeldOut, collect_clips, collect_prompts
 from genie_robot.evaluation.latent_actions import (
@@ -65,7 +66,7 @@ def measure_codebook(
     steps: int = 2,
     seed: int = 0,
     maskgit_steps: int = 8,
-    temperature: float = 1.0,
+    temperature: float = TEMPERATURE,
 ) -> CodeBook:
     """Imagine each code from held-out prompts (episodes with states) and label the episodes' true transitions."""
     images, _ = collect_prompts(episodes, prompts=prompts, frames=prompt_frames, seed=seed)

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from genie_robot.config import TEMPERATURE
 from genie_robot.errors import ConfigError
 from genie_robot.evaluation.probe import ProbePair
 from genie_robot.simulation.action_interface import ActionAdapter
@@ -62,7 +63,7 @@ class PolicyEvalConfig:
     first_seed: int = FIRST_SEED
     max_steps: int = MAX_STEPS
     maskgit_steps: int = 8
-    temperature: float = 1.0
+    temperature: float = TEMPERATURE
     worlds: tuple[str, ...] = WORLDS
     block: int = 16
 
@@ -325,7 +326,7 @@ def append_rows(path: Path, rows: list[Row]) -> None:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         path.write_text("".join(lines[:-1]), encoding="utf-8")
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, list[str](COLUMNS), lineterminator="\n")
         if is_new:
             writer.writeheader()
         for row in rows:

@@ -55,7 +55,7 @@ def psnr(truth: Any, generated: Any) -> float:
 
 def moving_mask(truth: Any, reference: Any, threshold: float = MOVING_THRESHOLD) -> np.ndarray:
     """Where the true frame differs from the reference frame: bool, shape (..., Y, X). `reference` broadcasts."""
-    return (np.abs(to_unit_float(truth) - to_unit_float(reference)) > threshold).any(axis=-1)
+    return np.asarray((np.abs(to_unit_float(truth) - to_unit_float(reference)) > threshold).any(axis=-1))
 
 
 def moving_psnr_per_frame(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from genie_robot.config import MASKGIT_STEPS, TEMPERATURE
 from genie_robot.models.dynamics import Dynamics
 from genie_robot.sampling.context import CachedContext
 from genie_robot.sampling.maskgit import generate_frame
@@ -23,8 +24,8 @@ def imagine(
     actions_BS: Tensor,
     seeds: Sequence[int],
     *,
-    steps: int = 8,
-    temperature: float = 1.0,
+    steps: int = MASKGIT_STEPS,
+    temperature: float = TEMPERATURE,
     context: type[CachedContext] = CachedContext,
 ) -> Tensor:
     """Tokens (B,S,N) of the frames that `actions_BS` produce after the prompt.

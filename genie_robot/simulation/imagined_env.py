@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
+from genie_robot.config import TEMPERATURE
 from genie_robot.errors import ConfigError
 from genie_robot.models.world_model import WorldModel
 from genie_robot.simulation.action_interface import ACTION_SIZE, ActionAdapter, load_adapter
@@ -58,7 +59,7 @@ class ImaginedEnv(gymnasium.Env):
         adapter: ActionAdapter | None = None,
         judge: Judge | None = None,
         maskgit_steps: int = 8,
-        temperature: float = 1.0,
+        temperature: float = TEMPERATURE,
         render_mode: str | None = None,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
@@ -159,7 +160,7 @@ def imagined_rollouts(
     *,
     max_steps: int = MAX_STEPS,
     maskgit_steps: int = 8,
-    temperature: float = 1.0,
+    temperature: float = TEMPERATURE,
 ) -> ImaginedRollouts:
     """Run B closed-loop episodes as one batch; each follows the rules of `ImaginedEnv` with its own seed.
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genie_robot.config import MASKGIT_STEPS, TEMPERATURE
 from genie_robot.errors import ActionError, ImageError
 from genie_robot.models.world_model import WorldModel, to_uint8
 from genie_robot.sampling.context import CachedContext
@@ -20,7 +21,12 @@ class WorldSession:
     """One batch of imagined worlds on one model. Deterministic: the same prompt, seed and actions give the same frames."""
 
     def __init__(
-        self, model: WorldModel, *, maskgit_steps: int = 8, temperature: float = 1.0, seed: int = 0
+        self,
+        model: WorldModel,
+        *,
+        maskgit_steps: int = MASKGIT_STEPS,
+        temperature: float = TEMPERATURE,
+        seed: int = 0,
     ) -> None:
         cosine_counts(
             model.config.tokens_per_frame, maskgit_steps

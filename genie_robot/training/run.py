@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import sys
 import time
 from pathlib import Path
 from types import FrameType
@@ -220,9 +221,8 @@ class _Trainer:
             metrics, pictures = self.stage.validate(self._to_float(held_out))
         rows.write(self.step, "validation", metrics)
         rows.picture(self.step, pictures)
-        bar.write(
-            f"{self.stage.name} step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
-        )
+        numbers = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+        bar.write(f"{self.stage.name} step {self.step}: {numbers}", file=sys.stderr)
 
     def _to_float(self, video: np.ndarray) -> Tensor:
         return torch.from_numpy(video).to(self.device, non_blocking=True).float() / 255

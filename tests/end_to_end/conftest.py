@@ -18,7 +18,7 @@ SMALL = (
     "hardware=cpu",
     "hardware.precision=fp32",
     "hardware.threads=1",
-    "model.video.num_frames=4",
+    "model.video.num_frames=6",
     "model.tokenizer.encoder_transformer.dim=32",
     "model.tokenizer.decoder_transformer.num_layers=1",
     "model.tokenizer.decoder_transformer.dim=32",
@@ -33,7 +33,7 @@ SMALL = (
     *(
         "training.tokenizer.num_frames=2",
         "training.latent_action.num_frames=2",
-        "training.dynamics.num_frames=4",
+        "training.dynamics.num_frames=6",
     ),
 )
 TRAIN_LIMIT_S = 500.0  # seconds are enough; the rest is for a machine that is busy with other work

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import PATIENCE_S
 from genie_robot_ros.demo_round_trip import run_round_trip
 from genie_robot_ros.round_trip import contact_sheet, main, read_prompt
 
@@ -20,7 +21,9 @@ def prompt(tmp_path: Path) -> Path:
 
 
 def test_200_commands_give_200_frames(model_folder: Path, prompt: Path, tmp_path: Path) -> None:
-    result = run_round_trip(model_folder, tmp_path / "out", commands=200, burst=200, prompt=prompt)
+    result = run_round_trip(
+        model_folder, tmp_path / "out", commands=200, burst=200, prompt=prompt, timeout_s=2 * PATIENCE_S
+    )
     for part in (result, result["burst"]):
         assert part["commands"] == part["frames"] == 200
         assert part["in_order"]

@@ -40,7 +40,7 @@ PARAMETERS = (
     Parameter("device", "cpu", "torch device of the model, for example cpu, cuda or cuda:0"),
     Parameter("dtype", "float32", "number format of the model", choices=("float32", "bfloat16")),
     Parameter("maskgit_steps", 8, "refinement passes per imagined frame: more is slower and finer", 1, 64),
-    Parameter("temperature", 1.0, "sampling temperature; 0 always takes the likeliest token", 0.0, 10.0),
+    Parameter("temperature", 0.3, "sampling temperature; 0 always takes the likeliest token", 0.0, 10.0),
     Parameter("seed", 0, "seed of an episode whose ~/reset gives none", 0, 2**31 - 1, live=True),
     Parameter("autostart", True, "configure and activate at start, without a lifecycle manager"),
     Parameter("image_transport", "raw", "which camera topic to read", choices=("raw", "compressed")),

@@ -27,7 +27,7 @@ class WorldSettings:
     device: str = "cpu"
     dtype: str = "float32"
     maskgit_steps: int = 8
-    temperature: float = 1.0
+    temperature: float = 0.3
     seed: int = 0
 
 

@@ -18,7 +18,7 @@ AnyNode = TypeVar("AnyNode", bound=Node)
 def run_node(make_node: Callable[[], AnyNode], end_work: Callable[[AnyNode], None]) -> int:
     """Spin the node until SIGINT or SIGTERM; returns the exit code: 0, or 1 if the executor failed.
 
-    `end_work` ends the node's own threads; callbacks may still wait for these, so it runs before the executor ends.
+    `end_work` ends the node's own threads, when no callback runs any more.
 
     The executor spins in its own thread, because a Python signal handler cannot run while the main thread waits in
     DDS; rclpy's own handlers would end the context under a frame that is being published.
@@ -34,7 +34,8 @@ def run_node(make_node: Callable[[], AnyNode], end_work: Callable[[AnyNode], Non
 
     def spin() -> None:
         try:
-            executor.spin()
+            while not stop.is_set():
+                executor.spin_once()
         except ExternalShutdownException:
             pass
         except Exception as error:
@@ -45,9 +46,11 @@ def run_node(make_node: Callable[[], AnyNode], end_work: Callable[[AnyNode], Non
     spinner = threading.Thread(target=spin, name="executor")
     spinner.start()
     stop.wait()
-    end_work(node)
-    executor.shutdown(timeout_sec=5.0)
+    # A task makes spin_once return. Executor.shutdown() would destroy what the other thread still waits on.
+    executor.create_task(lambda: None)
     spinner.join()
+    end_work(node)
+    executor.shutdown()
     if failures:
         message = " ".join(str(failures[0]).split())
         node.get_logger().fatal(f"the executor ended: {type(failures[0]).__name__}: {message}")

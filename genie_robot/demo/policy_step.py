@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from genie_robot.demo.steps import Context, Result
 
@@ -16,21 +17,20 @@ WORLD_TITLES = {
 }
 
 
-def judge_policies(context: Context, *, model_folder: Path, probe_folder: Path, seeds: int) -> Result:
+def judge_policies(
+    context: Context, *, model_folder: Path, probe_folder: Path, dataset: Path, seeds: int
+) -> Result:
     """All policies x tasks x seeds in every world; rows are kept as they come, so an interruption loses little."""
     from genie_robot import load
     from genie_robot.evaluation.policy_eval import PolicyEvalConfig, PolicyEvaluation
     from genie_robot.evaluation.policy_summary import report_line, summarise
     from genie_robot.evaluation.probe import load_probe
-    from genie_robot.simulation.action_interface import load_adapter
 
+    model = load(model_folder)
+    adapter = _adapter(context, model, model_folder, dataset)
     config = PolicyEvalConfig(seeds=seeds)
     evaluation = PolicyEvaluation(
-        config,
-        context.folder / "episodes",
-        load_probe(probe_folder),
-        load(model_folder),
-        load_adapter(model_folder),
+        config, context.folder / "episodes", load_probe(probe_folder), model, adapter
     )
     done, said_at = 0, 0.0
 
@@ -47,6 +47,24 @@ def judge_policies(context: Context, *, model_folder: Path, probe_folder: Path, 
         **summary,
         "films": _films(summary, evaluation.out_dir / "strips", config.first_seed, context.folder),
     }
+
+
+def _adapter(context: Context, model: Any, model_folder: Path, dataset: Path) -> Any:
+    """The model folder's adapter (robot action to code), or one fitted here on the demo's own training episodes."""
+    from genie_robot.data.rlds import open_dataset
+    from genie_robot.simulation.action_interface import ADAPTER_FILE, fit_adapter_from_episodes, load_adapter
+
+    if (model_folder / ADAPTER_FILE).is_file():
+        return load_adapter(model_folder)
+    source = open_dataset(dataset)
+    steps = source.splits["train"] * 20  # an episode has a few more; small datasets get what they can give
+    fitted, tested = min(500, steps // 2), min(1000, steps // 2)
+    context.say(
+        f"no {ADAPTER_FILE} in {model_folder.name}; fitting one on {fitted} labelled steps of the demo's data"
+    )
+    return fit_adapter_from_episodes(
+        model, source.episodes("train", actions=True), transitions=fitted, heldout=tested
+    )
 
 
 def _films(summary: Result, strips: Path, seed: int, folder: Path) -> list[Result]:

@@ -219,7 +219,7 @@ def _steps(settings: DemoSettings) -> list[Step]:
             "policies",
             "robot policies in imagination and in MuJoCo",
             lambda context: policy_step.judge_policies(
-                context, model_folder=model, probe_folder=probe, seeds=sizes.policy_seeds
+                context, model_folder=model, probe_folder=probe, dataset=dataset, seeds=sizes.policy_seeds
             ),
             {
                 "seeds": sizes.policy_seeds,
@@ -228,6 +228,7 @@ def _steps(settings: DemoSettings) -> list[Step]:
                 "judge": judge_code,
                 "code": hash_sources("simulation", "demo/policy_step.py"),
             },
+            needs=("data",),
             resumable=True,
         ),
     ]

@@ -13,6 +13,7 @@ from genie_robot.config import TEMPERATURE
 from genie_robot.data.episode import Episode
 from genie_robot.evaluation.heldout import HeldOut, collect_clips, collect_prompts
 from genie_robot.evaluation.latent_actions import (
+    TOGGLE,
     CodeMeasurement,
     LabelAgreement,
     label_agreement,
@@ -145,13 +146,15 @@ def action_grid(codebook: CodeBook, *, columns: int = 6, scale: int = 2) -> np.n
     chosen = np.linspace(0, codebook.frames_KPTYXC.shape[1] - 1, count).round().astype(int)
     steps = codebook.frames_KPTYXC.shape[2] - 1
     cells = [[codebook.frames_KPTYXC[0, p, 0] for p in chosen]]
-    cells += [[film[p, -1] for p in chosen] for film in codebook.frames_KPTYXC]
+    # The fingers are done after one step, and a code that toggles them would undo it in the second.
+    shown = [1 if m.direction in ("close", "open", TOGGLE) else -1 for m in codebook.measurements]
+    cells += [[film[p, k] for p in chosen] for film, k in zip(codebook.frames_KPTYXC, shown, strict=True)]
     labels = [["prompt", "(as the model shows it)"]]
     labels += [describe(a, m) for a, m in zip(codebook.latent_actions, codebook.measurements, strict=True)]
     head = [f"prompt {k + 1}" for k in range(count)]
     picture = grid(cells, labels, head, scale=scale, label_width=190)
     title = text_block(
-        [f"each latent action, {steps} steps from the same prompts; x forward, y left, z up"],
+        [f"each latent action from the same prompts: {steps} steps, finger codes 1; x forward, y left, z up"],
         24,
         picture.shape[1],
     )

@@ -10,6 +10,7 @@ frame = session.step(3)                   # latent action code -> imagined frame
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _HOMES = {
 }
 
 
-def load(path: str, device: str = "cpu", dtype: str = "float32") -> WorldModel:
+def load(path: str | Path, device: str = "cpu", dtype: str = "float32") -> WorldModel:
     """Open a world model folder on `device` ("cpu", "cuda") in `dtype` ("float32", "bfloat16")."""
     from genie_robot.models.world_model import WorldModel
 

@@ -93,7 +93,7 @@ def main() -> None:
     )
     call(
         *("-m", "genie_robot.cli", "evaluate", "model", model, "--data", out / "tasks", "--probe", probe),
-        *("--out", out / "pictures", "--json", model / "evaluation.json"),
+        *("--out", os.path.relpath(out / "pictures", ROOT), "--json", model / "evaluation.json"),
         threads=threads,
     )
     card = model / "README.md"

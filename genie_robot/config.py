@@ -19,6 +19,7 @@ T = TypeVar("T")
 # 8 passes are as good as 16, and PSNR falls as the temperature rises (docs/evaluation.md).
 MASKGIT_STEPS = 8
 TEMPERATURE = 0.3
+DYNAMICS_HORIZON = 4  # the t of the paper's controllability metric (Genie, section 3.1)
 
 
 def _require(ok: bool, name: str, value: object, wanted: str) -> None:
@@ -262,6 +263,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _one_of(self, "stage", (*STAGES, "all"))
+        least = DYNAMICS_HORIZON + 1
+        _require(
+            self.training.dynamics.num_frames >= least,
+            "training.dynamics.num_frames",
+            self.training.dynamics.num_frames,
+            f"{least} or more (validation imagines {DYNAMICS_HORIZON} frames after a prompt)",
+        )
         for name in ("tokenizer", "dynamics"):
             frames = getattr(self.training, name).num_frames
             _require(

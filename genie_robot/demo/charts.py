@@ -119,6 +119,7 @@ def scatter_chart(
         f'<line x1="{frame.x(0):.1f}" y1="{frame.y(0):.1f}" x2="{frame.x(1):.1f}" y2="{frame.y(1):.1f}" '
         f'stroke="{FAINT}" stroke-dasharray="4 4"/>'
     )
+    labels: dict[tuple[int, int], int] = {}  # points on one spot have their names one above the other
     for point in points:
         colour = PALETTE[groups.index(point.group) % len(PALETTE)]
         x, y = frame.x(point.x), frame.y(point.y)
@@ -128,9 +129,23 @@ def scatter_chart(
             f'<g stroke="{colour}" stroke-opacity="0.45"><line x1="{x0:.1f}" y1="{y:.1f}" x2="{x1:.1f}" y2="{y:.1f}"/>'
             f'<line x1="{x:.1f}" y1="{y0:.1f}" x2="{x:.1f}" y2="{y1:.1f}"/></g>'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}"><title>{escape(point.label)}</title></circle>'
-            + _text(x + 7, y - 6, point.label, size=10)
+            + _text(
+                *_label_place(x, y, frame, labels),
+                point.label,
+                size=10,
+                anchor="end" if point.x > 0.8 else "start",
+            )
         )
     return _svg(width, height, "".join(parts)) + _legend(groups)
+
+
+def _label_place(x: float, y: float, frame: _Frame, taken: dict[tuple[int, int], int]) -> tuple[float, float]:
+    """Where a point's name goes: beside it, above the names that are there already (below, near the top)."""
+    spot = (round(x), round(y))
+    place = taken.get(spot, 0)
+    taken[spot] = place + 1
+    is_right, is_high = x > frame.x(0.8), y < frame.y(0.6)
+    return x + (-7 if is_right else 7), (y + 13 + 11 * place) if is_high else (y - 6 - 11 * place)
 
 
 def arrow_chart(arrows: Sequence[Arrow], *, width: int = 430, height: int = 330) -> str:

@@ -30,9 +30,7 @@ def header(report: Result) -> str:
             "imagined frames for ROS 2 commands" if ros2 else "ROS 2 was left out on this machine",
         ),
         tile(
-            f"r = {policies['pearson_r']:.2f}"
-            if policies and policies.get("pearson_r") is not None
-            else "not run",
+            _r_in_short(policies),
             f"policies judged in imagination against MuJoCo ({policies['n']} policies)"
             if policies
             else "policies not judged",

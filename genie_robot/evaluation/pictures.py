@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from genie_robot.errors import DataError, DiskFullError
+from genie_robot.errors import DataError, DiskFullError, ImageError
 
 _INK, _PAPER = (30, 30, 30), 255
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -103,11 +103,11 @@ def write_mp4(path: Path | str, frames: np.ndarray, dt_s: float, scale: int = 4)
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """Image file -> uint8 RGB (Y, X, 3); DataError when it is missing or no image."""
+    """Image file -> uint8 RGB (Y, X, 3); ImageError when it is missing or no image."""
     data = np.fromfile(path, dtype=np.uint8) if Path(path).is_file() else np.zeros(0, dtype=np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
-        raise DataError(f"{path} is not an image that can be read; wanted a PNG or JPEG file")
+        raise ImageError(f"{path} is not an image that can be read; wanted a PNG or JPEG file")
     return np.ascontiguousarray(image[..., ::-1])
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genie_robot.errors import ImageError, ModelFolderError
-from genie_robot.simulation.mujoco.tasks import STATE_NAMES
+from genie_robot.simulation.mujoco.tasks import LIFT_HEIGHT_M, OBJECT_REST_Z_M, STATE_NAMES
 
 IMAGE_SIZE = 64
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.yaml", "model.safetensors", "README.md"
@@ -101,18 +101,26 @@ class ProbePair:
 
 @dataclass(frozen=True)
 class ProbeErrors:
-    """Held-out errors of one probe: mean distances in cm, gripper as mean absolute opening (0..1)."""
+    """Held-out errors of one probe: mean distances in cm, gripper as mean absolute opening (0..1).
+
+    `lifted_z_cm` is the mean signed error of the height of lifted objects: negative reads them too low, and then no
+    lift is ever judged a success. NaN where no object is lifted.
+    """
 
     ee_cm: float
     object_cm: float
     goal_cm: float
     gripper: float
+    lifted_z_cm: float
     frames: int
 
 
 def probe_errors(probe: StateProbe, frames: np.ndarray, states: np.ndarray) -> ProbeErrors:
     """Mean error of `probe` on frames (..., 64, 64, 3) uint8 with true states (..., 9)."""
     error = (probe(frames) - states).reshape(-1, len(STATE_NAMES)).astype(np.float64)
+
+    height = np.asarray(states).reshape(-1, len(STATE_NAMES))[:, 6] - OBJECT_REST_Z_M
+    lifted = error[height > 0.5 * LIFT_HEIGHT_M, 6]
 
     def distance_cm(columns: slice) -> float:
         return float(100.0 * np.linalg.norm(error[:, columns], axis=1).mean())
@@ -122,6 +130,7 @@ def probe_errors(probe: StateProbe, frames: np.ndarray, states: np.ndarray) -> P
         object_cm=distance_cm(slice(4, 7)),
         goal_cm=distance_cm(slice(7, 9)),
         gripper=float(np.abs(error[:, 3]).mean()),
+        lifted_z_cm=float(100.0 * lifted.mean()) if len(lifted) else float("nan"),
         frames=len(error),
     )
 

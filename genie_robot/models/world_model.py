@@ -172,7 +172,7 @@ class WorldModel(nn.Module):
                 f"{path}: cannot be read ({error}); copy the model folder again"
             ) from error
         except RuntimeError as error:
-            line = str(error).splitlines()[-1].strip()
+            line = str(error).splitlines()[-1].strip()[:120]
             raise ModelFolderError(
                 f"{path}: does not fit config.yaml beside it ({line}); use the original pair"
             ) from error

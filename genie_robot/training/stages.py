@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genie_robot.config import WorldModelConfig
+from genie_robot.config import DYNAMICS_HORIZON, WorldModelConfig
 from genie_robot.evaluation.video import psnr
 from genie_robot.models.world_model import WorldModel, to_uint8
 from genie_robot.sampling.rollout import imagine
@@ -113,7 +113,7 @@ class DynamicsStage:
 
     model: WorldModel
     name: str = "dynamics"
-    horizon: int = 4  # the t of the paper's controllability metric
+    horizon: int = DYNAMICS_HORIZON
 
     def __post_init__(self) -> None:
         self.module: nn.Module = self.model.dynamics

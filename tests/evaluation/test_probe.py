@@ -17,7 +17,7 @@ from genie_robot.evaluation.probe import (
     probe_errors,
     save_probe,
 )
-from genie_robot.evaluation.train_probe import card_text, roughen, train_probe
+from genie_robot.evaluation.train_probe import _balanced_batch, card_text, roughen, train_probe
 
 
 def test_size_stays_in_the_box(tmp_path: Path, probes: ProbePair) -> None:
@@ -56,6 +56,34 @@ def test_errors_are_centimetres() -> None:
     error = probe_errors(lambda frames: moved, np.zeros((4, 1)), states)  # type: ignore[arg-type]
     assert (error.ee_cm, error.object_cm, error.goal_cm) == pytest.approx((3.0, 5.0, 0.0))
     assert error.gripper == pytest.approx(0.1)
+
+
+def test_height_of_lifted_objects_is_reported_with_its_sign() -> None:
+    states = np.zeros((4, 9), dtype=np.float32)
+    states[:, 6] = [0.028, 0.028, 0.108, 0.118]
+    seen = states.copy()
+    seen[2:, 6] -= (0.04, 0.05)
+    error = probe_errors(lambda frames: seen, np.zeros((4, 1)), states)  # type: ignore[arg-type]
+    assert error.lifted_z_cm == pytest.approx(-4.5)
+    nothing = probe_errors(lambda frames: seen[:2], np.zeros((2, 1)), states[:2])  # type: ignore[arg-type]
+    assert np.isnan(nothing.lifted_z_cm)
+
+
+def test_a_quarter_of_each_batch_is_lifted_however_rare() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rare = torch.tensor([7, 11])
+    batch = _balanced_batch(10_000, rare, 64, generator)
+    assert np.isin(batch[:16], rare).all() and not np.isin(batch[16:], rare).any()
+    assert _balanced_batch(50, torch.zeros(0, dtype=torch.int64), 64, generator).max() < 50
+
+
+def test_going_on_from_a_probe_keeps_its_scales_and_what_it_knows(episodes: list, probes: ProbePair) -> None:
+    frames, states = episodes[0].frames_TYXC, episodes[0].state_TS
+    onward = train_probe(
+        frames, states, seed=0, steps=1, batch_size=4, learning_rate=1e-6, init=probes.judge, progress=False
+    )
+    assert np.array_equal(onward.mean_S, probes.judge.mean_S)
+    assert np.allclose(onward(frames), probes.judge(frames), atol=2e-3)
 
 
 def test_training_learns_and_is_repeatable(episodes: list) -> None:

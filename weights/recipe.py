@@ -81,12 +81,19 @@ def main() -> None:
             threads=threads,
         )
     model, probe = out / "train" / "world_model", out / "probe"
-    if not (probe / "model.safetensors").exists():
-        call(
-            *("-m", "genie_robot.evaluation.train_probe", "--data", out / "tasks", "--out", probe),
-            *("--world-model", model, "--steps", "1500"),
-            threads=threads,
-        )
+    # Two goes: true and reconstructed frames first, then a shorter one with frames that the model imagined.
+    base = ("--out", out / "probe_base", "--steps", "1500", "--imagined", "0")
+    final = ("--out", probe, "--init", out / "probe_base", "--learning-rate", "1e-3", "--episodes", "500")
+    for folder, options in (
+        (out / "probe_base", base),
+        (probe, (*final, "--imagined", "2000", "--steps", "800")),
+    ):
+        if not (folder / "model.safetensors").exists():
+            call(
+                *("-m", "genie_robot.evaluation.train_probe", "--data", out / "tasks", "--test-split", "val"),
+                *("--world-model", model, *options),
+                threads=threads,
+            )
     call(
         *("-m", "genie_robot.cli", "actions", model, "--data", out / "tasks", "--probe", probe, "--write"),
         threads=threads,

@@ -7,6 +7,7 @@ patches, stale patches), and, given `--world-model`, from that model's own token
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -35,6 +36,9 @@ from genie_robot.simulation.mujoco.tasks import OBJECT, OBJECT_REST_Z_M, OPENING
 _SMALLEST_SCALE = 0.005
 #: an object this much above its rest counts as lifted when batches are drawn
 _LIFTED_M = 0.025
+
+
+PROMPT, IMAGINED = 3, 5  # frames of a clip that the probe sees in part imagined
 
 
 def roughen(images_BCYX: Tensor, generator: torch.Generator) -> Tensor:
@@ -104,12 +108,8 @@ def train_probe(
     weight[3] = 1.0
     optimiser = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=0.01)
     warm = max(1, min(100, steps // 10))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        max_lr=learning_rate,
-        total_steps=steps + 1,
-        pct_start=warm / (steps + 1),
-        cycle_momentum=False,
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / steps)))
     )
     net.train()
     bar = tqdm(range(steps), desc=f"probe seed {seed}", disable=not progress, mininterval=2.0)
@@ -150,8 +150,8 @@ def _column_weights(scale: np.ndarray) -> Tensor:
     return torch.from_numpy(weight)
 
 
-def load_states(data: Path, split: str, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """All frames (F, Y, X, 3) and states (F, 9) of a split of an RLDS dataset with states."""
+def load_states(data: Path, split: str, limit: int | None = None) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """All frames (F, Y, X, 3) and states (F, 9) of a split of an RLDS dataset, and the length of each episode."""
     from genie_robot.data.rlds import open_dataset
 
     frames, states = [], []
@@ -166,7 +166,7 @@ def load_states(data: Path, split: str, limit: int | None = None) -> tuple[np.nd
             break
     if not frames:
         raise DataError(f"split {split!r} of {data} has no episodes; generate the dataset again")
-    return np.concatenate(frames), np.concatenate(states).astype(np.float32)
+    return np.concatenate(frames), np.concatenate(states).astype(np.float32), [len(part) for part in frames]
 
 
 def reconstruct(world_model: str, frames: np.ndarray, clip: int = 8, batch: int = 16) -> np.ndarray:
@@ -182,6 +182,35 @@ def reconstruct(world_model: str, frames: np.ndarray, clip: int = 8, batch: int 
         for k in tqdm(range(0, len(clips), batch), "reconstruct")
     ]
     return np.concatenate(parts).reshape(padded.shape)[:count]
+
+
+def imagine_over(
+    world_model: str, frames: np.ndarray, rough: np.ndarray, lengths: list[int], windows: int, seed: int = 0
+) -> np.ndarray:
+    """`rough` with the ends of random clips imagined: PROMPT true frames, then IMAGINED with the true film's own codes.
+
+    Few steps only, so that the true state is still a fair label of what is imagined.
+    """
+    import genie_robot
+
+    model = genie_robot.load(world_model)
+    clip = PROMPT + IMAGINED
+    ends = np.cumsum(lengths)
+    starts = np.concatenate(
+        [np.arange(end - size, end - clip + 1) for size, end in zip(lengths, ends, strict=True)]
+    )
+    rng = np.random.default_rng(seed)
+    starts = rng.choice(starts, min(windows, len(starts)), replace=False)
+    mixed = rough.copy()
+    for k in tqdm(range(0, len(starts), 64), "imagine"):
+        batch = starts[k : k + 64]
+        video = np.stack([frames[start : start + clip] for start in batch])
+        codes, _ = model.infer_actions(video)
+        session = genie_robot.WorldSession(model, seed=seed + k)
+        session.reset(video[:, :PROMPT])
+        for t in range(PROMPT, clip):
+            mixed[batch + t] = session.step(codes[:, t - 1])
+    return mixed
 
 
 def card_text(errors: dict[str, ProbeErrors], arguments: Mapping[str, object], seconds: float) -> str:
@@ -220,6 +249,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--episodes", type=int, help="training episodes (default: all)")
     parser.add_argument("--world-model", help="model folder: train on its tokenizer reconstructions as well")
+    parser.add_argument(
+        "--imagined",
+        type=int,
+        default=3000,
+        help="clips of which that model imagines the end (default: 3000)",
+    )
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--test-split", default="test", help="held-out split for the errors in the card")
     return parser
@@ -229,11 +264,13 @@ def main(argv: list[str] | None = None) -> int:
     """Train both probes, print held-out errors, write the folder."""
     args = _parser().parse_args(argv)
     started = time.monotonic()
-    frames, states = load_states(args.data, args.train_split, args.episodes)
-    test_frames, test_states = load_states(args.data, args.test_split)
+    frames, states, lengths = load_states(args.data, args.train_split, args.episodes)
+    test_frames, test_states, _ = load_states(args.data, args.test_split)
     versions = frames[None]
     if args.world_model:
-        versions = np.stack([frames, reconstruct(args.world_model, frames)])
+        rough = reconstruct(args.world_model, frames)
+        imagined = imagine_over(args.world_model, frames, rough, lengths, args.imagined, args.seed)
+        versions = np.stack([frames, rough, imagined])
     start = load_probe(args.init) if args.init else None
     probes = [
         train_probe(

@@ -10,13 +10,13 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # results here are CPU result
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
-# A shell that starts this in the background has Ctrl-C ignored, and every child would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+# A shell that starts this in the background has Ctrl-C ignored, and every child would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY_ROOT = Path(__file__).resolve().parents[1]
 

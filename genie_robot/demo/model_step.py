@@ -37,7 +37,8 @@ def judge_model(
     config = ModelEvalConfig(draws=draws)
     episodes = list(open_dataset(dataset).episodes("test", actions=True, state=True))
     held_out = collect_clips(episodes, clips=clips, frames=config.clip_frames)
-    evaluation = evaluate_model(model, held_out, config, progress=context.say)
+    whole = collect_clips(episodes, clips=len(episodes), frames=min(e.num_frames for e in episodes))
+    evaluation = evaluate_model(model, held_out, config, progress=context.say, label_clips=whole)
     context.say("what does each action do? imagined from many prompts, read by the judge")
     prompt_frames, _ = collect_prompts(episodes, prompts=prompts)
     measured, films = measure_codes(model, load_probe(probe_folder).judge, prompt_frames)
@@ -93,7 +94,7 @@ def _codes_table(
                 "displacement_m": [
                     round(float(v) / measurement.steps, 4) for v in measurement.mean_displacement_m
                 ],
-                "gripper": round(float(measurement.gripper_effect) / measurement.steps, 3),
+                "gripper": round(float(measurement.gripper_effect), 3),
                 "moves": bool(measurement.moves),
                 "cosine": _finite(measurement.cosine) if measurement.moves else None,
                 "usage": metrics["code_usage"][measurement.code],

@@ -196,7 +196,8 @@ class WorldModel(nn.Module):
             ) from error
         if owner != self.hash:
             raise ModelFolderError(
-                f"{path}: was measured for model {owner}, the weights are {self.hash}; run: genie-robot actions {path.parent}"
+                f"{path}: was measured for model {owner}, the weights are {self.hash}; "
+                "use the file saved beside these weights"
             )
         if [action.code for action in actions] != list(range(self.num_actions)):
             raise ModelFolderError(

@@ -179,7 +179,7 @@ def test_action_lists() -> None:
         (("imagine", "MODEL", "--data", "DATA", "--actions", "9"), 2, "wanted a code 0..7"),
         (("imagine", "MODEL", "--data", "DATA", "--actions", "1", "--episode", "99"), 2, "--episode is 99"),
         (("imagine", "MODEL", "--data", "DATA", "--actions", "1", "--frame", "50"), 2, "--frame is 50"),
-        (("imagine", "MODEL", "--prompt", "no.png", "--actions", "1"), 1, "no.png"),
+        (("imagine", "MODEL", "--prompt", "no.png", "--actions", "1"), 2, "no.png"),
         (("imagine", "no-model", "--data", "DATA", "--actions", "1"), 2, "no-model"),
         (("label", "nothing-here", "--model", "MODEL"), 2, "nothing-here"),
         (("actions", "MODEL", "--data", "DATA", "--probe", "no-probe"), 2, "no-probe"),

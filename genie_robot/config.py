@@ -16,7 +16,7 @@ from genie_robot.errors import ConfigError
 T = TypeVar("T")
 
 # How frames are sampled unless told otherwise. Measured on held-out validation episodes of weights/tabletop-tiny:
-# 8 passes are as good as 16, and PSNR falls as the temperature rises (docs/evaluation.md).
+# 8 passes are as good as 16, and PSNR falls as the temperature rises (benchmarks/sampling.py).
 MASKGIT_STEPS = 8
 TEMPERATURE = 0.3
 DYNAMICS_HORIZON = 4  # the t of the paper's controllability metric (Genie, section 3.1)

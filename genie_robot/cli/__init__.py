@@ -26,7 +26,7 @@ EXIT_OK, EXIT_FAILED, EXIT_WRONG_USE, EXIT_INTERRUPTED = 0, 1, 2, 130
 #: command -> one line for `genie-robot --help`, in the order a newcomer meets them
 COMMANDS: dict[str, str] = {
     "demo": "the main job end to end; writes outputs/demo/report.html and report.json",
-    "data": "generate, inspect or import datasets",
+    "data": "generate or inspect datasets",
     "train": "train a stage: same as `python train.py stage=... data=... model=...`",
     "imagine": "prompt image and a list of actions -> strip PNG, GIF, MP4",
     "label": "latent action of each step of a video or dataset",

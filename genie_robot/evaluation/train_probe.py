@@ -101,11 +101,7 @@ def train_probe(
     net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     lifted = torch.from_numpy(np.flatnonzero(states[:, OBJECT][:, 2] > OBJECT_REST_Z_M + _LIFTED_M))
     targets = torch.from_numpy(((states - mean) / scale).astype(np.float32))
-    # Distances are judged in metres, so a metre weighs the same in every column; the gripper weighs like its spread.
-    weight = torch.from_numpy(
-        np.sqrt(scale / scale[[0, 1, 2, 4, 5, 7, 8]].mean()).clip(0.5, 2.0).astype(np.float32)
-    )
-    weight[3] = 1.0
+    weight = _column_weights(scale)
     optimiser = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=0.01)
     warm = max(1, min(100, steps // 10))
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -143,11 +139,14 @@ def _balanced_batch(count: int, lifted: Tensor, batch_size: int, generator: torc
 
 
 def _column_weights(scale: np.ndarray) -> Tensor:
-    """Loss weights (9,) of the normalised columns: between equal in metres and equal in spread; gripper, object height: 1."""
-    lengths = [index for index in range(len(scale)) if index != OPENING]
-    weight = np.sqrt(scale / scale[lengths].mean()).clip(0.5, 2.0).astype(np.float32)
-    weight[OPENING] = weight[OBJECT.stop - 1] = 1.0
-    return torch.from_numpy(weight)
+    """Loss weights (9,) of the normalised columns: between equal in metres, as distances are judged, and equal in spread.
+
+    Gripper opening: 1. The object's height hardly varies, so it does not count in the mean.
+    """
+    lengths = [index for index in range(len(scale)) if index not in (OPENING, OBJECT.stop - 1)]
+    weight = torch.from_numpy(np.sqrt(scale / scale[lengths].mean()).clip(0.5, 2.0).astype(np.float32))
+    weight[OPENING] = 1.0
+    return weight
 
 
 def load_states(data: Path, split: str, limit: int | None = None) -> tuple[np.ndarray, np.ndarray, list[int]]:

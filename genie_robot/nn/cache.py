@@ -71,13 +71,6 @@ class TemporalCache:
         other.layers = [layer.fork(copies) for layer in self.layers]
         return other
 
-    def num_bytes(self) -> int:
-        """Memory of the stored keys and values."""
-        tensors = [
-            t for layer in self.layers for t in (layer._keys_BNHTE, layer._values_BNHTE) if t is not None
-        ]
-        return sum(t.numel() * t.element_size() for t in tensors)
-
 
 def causal_mask(num_new: int, num_past: int, device: torch.device) -> Tensor | None:
     """Boolean (new, past + new) mask, True where attention is allowed; None when everything is."""

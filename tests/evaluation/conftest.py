@@ -6,34 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from genie_robot.config import (
-    DynamicsConfig,
-    LatentActionConfig,
-    TokenizerConfig,
-    TransformerConfig,
-    VideoConfig,
-    WorldModelConfig,
-)
 from genie_robot.data.episode import Episode
 from genie_robot.evaluation.probe import ProbeNet, ProbePair, StateProbe
 from genie_robot.models.world_model import WorldModel
 from genie_robot.simulation.action_interface import fit_adapter
+from tests.small_models import small_world_model
 
 
 @pytest.fixture(scope="session")
 def model() -> WorldModel:
-    torch.manual_seed(0)
-    small = TransformerConfig(num_layers=1, dim=16, num_heads=2)
-    config = WorldModelConfig(
-        name="test",
-        video=VideoConfig(num_frames=4),
-        tokenizer=TokenizerConfig(
-            16, encoder_transformer=small, decoder_transformer=small, codebook_size=32, code_dim=8
-        ),
-        latent_action=LatentActionConfig(encoder="conv", conv_channels=4, code_dim=8),
-        dynamics=DynamicsConfig(transformer=small),
-    )
-    return WorldModel(config).eval().requires_grad_(False)
+    return small_world_model()
 
 
 @pytest.fixture(scope="session")

@@ -15,3 +15,4 @@ def test_ros_packages_are_built() -> None:
     ]
     if missing:
         pytest.skip(f"{', '.join(missing)} not built in this environment, no ROS 2 test ran; run: make ros")
+    assert not missing

@@ -116,6 +116,7 @@ def test_action_index_drives_the_node_too(live_client: SimulatorClient) -> None:
     publisher.publish(Int32(data=6))
     infos = live_client.received.infos
     live_client.spin_until(lambda: any(i.code == 6 for i in infos), PATIENCE_S, "the frame of action 6")
+    assert [info.code for info in infos if info.code == 6] == [6]
 
 
 def test_unknown_code_is_one_warning_and_the_node_goes_on(

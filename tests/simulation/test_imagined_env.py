@@ -5,23 +5,15 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 import pytest
-import torch
 from gymnasium.utils.env_checker import check_env
 
-from genie_robot.config import (
-    DynamicsConfig,
-    LatentActionConfig,
-    TokenizerConfig,
-    TransformerConfig,
-    VideoConfig,
-    WorldModelConfig,
-)
 from genie_robot.errors import ActionError, ConfigError, ImageError
 from genie_robot.models.world_model import WorldModel
 from genie_robot.simulation.action_interface import fit_adapter
 from genie_robot.simulation.imagined_env import ENV_ID, SUSTAIN, ImaginedEnv, imagined_rollouts, register_envs
 from genie_robot.simulation.mujoco.behaviours import KEYS, key_action
 from genie_robot.simulation.world_session import WorldSession
+from tests.small_models import small_world_model
 
 pytest.importorskip("mujoco")
 
@@ -31,17 +23,7 @@ NEAR = np.array([0.4, 0, 0.1, 1, 0.4, 0, 0.028, 0.4, 0.02], dtype=np.float32)
 
 @pytest.fixture(scope="module")
 def model() -> WorldModel:
-    torch.manual_seed(0)
-    small = TransformerConfig(num_layers=1, dim=16, num_heads=2)
-    config = WorldModelConfig(
-        video=VideoConfig(num_frames=4),
-        tokenizer=TokenizerConfig(
-            16, encoder_transformer=small, decoder_transformer=small, codebook_size=32, code_dim=8
-        ),
-        latent_action=LatentActionConfig(encoder="conv", conv_channels=4, code_dim=8),
-        dynamics=DynamicsConfig(transformer=small),
-    )
-    return WorldModel(config).eval().requires_grad_(False)
+    return small_world_model()
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,12 @@ def _positive(config: object, *names: str) -> None:
         _require(value > 0, f"{type(config).__name__}.{name}", value, "a number above 0")
 
 
+def _at_least_zero(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(value >= 0, f"{type(config).__name__}.{name}", value, "0 or more")
+
+
 def _one_of(config: object, name: str, allowed: tuple[str, ...]) -> None:
     value = getattr(config, name)
     _require(value in allowed, f"{type(config).__name__}.{name}", value, "one of " + ", ".join(allowed))
@@ -61,9 +67,13 @@ class TransformerConfig:
     num_heads: int = 4
     ffn_ratio: float = 4.0
     local_conv: bool = False  # 3x3 depthwise convolution in each block: small models learn motion far sooner
+    # "space_time": within a frame, then through time (ST-ViViT); "space": frames alone (ViT);
+    # "full": every token sees all tokens of its own and earlier frames (C-ViViT)
+    attention: str = "space_time"
 
     def __post_init__(self) -> None:
         _positive(self, "num_layers", "dim", "num_heads", "ffn_ratio")
+        _one_of(self, "attention", ("space_time", "space", "full"))
         _require(
             self.dim % self.num_heads == 0,
             "TransformerConfig.num_heads",
@@ -77,22 +87,43 @@ class TokenizerConfig:
     """Video tokenizer: patches -> discrete codes -> frames (Genie, section 2.1 and Tables 6-8)."""
 
     patch_size: int = 4
-    encoder: str = "st_transformer"  # or "patch_mlp": a patch sees only itself, so far tokens never flicker
+    # "st_transformer": ST-ViViT, ViT or C-ViViT, by encoder_transformer.attention; "patch_mlp": a patch sees only
+    # itself, so far tokens never flicker; "causal_conv": 3-D convolutions that look back only (MAGVIT-2)
+    encoder: str = "st_transformer"
     encoder_transformer: TransformerConfig = field(default_factory=TransformerConfig)
     decoder_transformer: TransformerConfig = field(default_factory=TransformerConfig)
     decoder_head: str = "linear"  # or "conv": a convolutional upsampler that hides the patch borders
-    quantizer: str = "vq"  # or "fsq"
+    quantizer: str = "vq"  # or "fsq", "lfq"
     codebook_size: int = 1024
     code_dim: int = 32
     fsq_levels: tuple[int, ...] = ()
     commitment_weight: float = 0.25
     change_weight: float = 0.0  # extra loss weight of pixels that change between frames
+    decoder: str = "st_transformer"  # or "causal_conv"
+    conv_channels: int = 64  # of causal_conv at full resolution; doubled at each halving, up to 4x
+    conv_blocks: int = 2  # residual blocks of causal_conv at each resolution
+    entropy_weight: float = 0.1  # of lfq: sure about each token, even over all of them
+    perceptual_weight: float = 0.0
+    perceptual_network: str = "efficientnet_lite0"  # or a TorchScript file that maps frames to feature maps
+    adversarial_weight: float = 0.0  # of a discriminator that judges frames
+    discriminator_channels: int = 32
 
     def __post_init__(self) -> None:
-        _positive(self, "patch_size", "codebook_size", "code_dim")
-        _one_of(self, "encoder", ("st_transformer", "patch_mlp"))
+        _positive(self, "patch_size", "codebook_size", "code_dim", "conv_channels", "conv_blocks")
+        _positive(self, "discriminator_channels")
+        _at_least_zero(self, "commitment_weight", "change_weight", "entropy_weight")
+        _at_least_zero(self, "perceptual_weight", "adversarial_weight")
+        _one_of(self, "encoder", ("st_transformer", "patch_mlp", "causal_conv"))
+        _one_of(self, "decoder", ("st_transformer", "causal_conv"))
         _one_of(self, "decoder_head", ("linear", "conv"))
-        _one_of(self, "quantizer", ("vq", "fsq"))
+        _one_of(self, "quantizer", ("vq", "fsq", "lfq"))
+        if self.quantizer == "lfq":
+            _require(
+                self.codebook_size & (self.codebook_size - 1) == 0 and self.codebook_size > 1,
+                "TokenizerConfig.codebook_size",
+                self.codebook_size,
+                "a power of two for quantizer=lfq (one bit a code dimension)",
+            )
         if self.quantizer == "fsq":
             size = 1
             for level in self.fsq_levels:
@@ -103,12 +134,12 @@ class TokenizerConfig:
                 self.fsq_levels,
                 f"levels whose product is codebook_size ({self.codebook_size})",
             )
-        if self.decoder_head == "conv":
+        if self.decoder_head == "conv" or "causal_conv" in (self.encoder, self.decoder):
             _require(
                 self.patch_size & (self.patch_size - 1) == 0,
                 "TokenizerConfig.patch_size",
                 self.patch_size,
-                "a power of two for decoder_head=conv",
+                "a power of two for decoder_head=conv and for causal_conv",
             )
 
 
@@ -116,7 +147,7 @@ class TokenizerConfig:
 class LatentActionConfig:
     """Latent action model: frames t and t+1 -> one of a few codes (Genie, section 2.1 and Table 5)."""
 
-    num_actions: int = 8
+    num_actions: int = 8  # codes of one codebook
     code_dim: int = 32
     encoder: str = "st_transformer"  # or "conv": pairs of frames, the choice that learns on two cores
     patch_size: int = 16
@@ -125,10 +156,39 @@ class LatentActionConfig:
     conv_channels: int = 32
     commitment_weight: float = 0.25
     change_weight: float = 0.0  # extra loss weight of pixels that change between frames
+    input: str = "pixels"  # or "tokens" of the frozen tokenizer (the paper's ablation, Table 2)
+    quantizer: str = "vq"  # or "rvq": num_codebooks codes a step, each on what is left; "gaussian": continuous
+    num_codebooks: int = 1  # rvq: 2 or 3 give 64 or 512 actions of 8 codes each
+    kl_weight: float = 2e-4  # of gaussian (the beta of AdaWorld, arXiv 2503.18938)
+    reset_share: float = 0.5  # a code used less than this share of a uniform one is moved onto data; 0: never
+    decoder_history: str = "all"  # or "first": the decoder sees the first frame alone (TinyWorlds)
+    variance_weight: float = 0.0  # hinge that keeps the encoder's outputs apart, against collapse (TinyWorlds)
+    label_weight: float = 0.0  # auxiliary head that predicts the robot action of labelled steps
+    label_dim: int = 7
 
     def __post_init__(self) -> None:
-        _positive(self, "num_actions", "code_dim", "patch_size", "conv_channels")
+        _positive(self, "num_actions", "code_dim", "patch_size", "conv_channels", "num_codebooks", "label_dim")
+        _at_least_zero(self, "commitment_weight", "change_weight", "kl_weight", "reset_share")
+        _at_least_zero(self, "variance_weight", "label_weight")
         _one_of(self, "encoder", ("st_transformer", "conv"))
+        _one_of(self, "input", ("pixels", "tokens"))
+        _one_of(self, "quantizer", ("vq", "rvq", "gaussian"))
+        _one_of(self, "decoder_history", ("all", "first"))
+        name = "LatentActionConfig.num_codebooks"
+        if self.quantizer == "rvq":
+            _require(2 <= self.num_codebooks <= 4, name, self.num_codebooks, "2 to 4 for quantizer=rvq")
+        else:
+            _require(self.num_codebooks == 1, name, self.num_codebooks, "1 (more needs quantizer=rvq)")
+
+    @property
+    def is_continuous(self) -> bool:
+        """True when an action is a vector of `code_dim` numbers, not a code."""
+        return self.quantizer == "gaussian"
+
+    @property
+    def total_actions(self) -> int:
+        """Different actions that codes can name; 0 when actions are continuous."""
+        return 0 if self.is_continuous else self.num_actions**self.num_codebooks
 
 
 @dataclass(frozen=True)
@@ -139,9 +199,22 @@ class DynamicsConfig:
     full_mask_probability: float = 0.3  # share of training frames that start from nothing, as generation does
     changed_token_weight: float = 1.0  # loss weight of tokens that differ from the frame before
     token_noise: float = 0.0  # share of history tokens replaced at random: robustness against own mistakes
+    # How the action enters: "add" to each token (the paper), "prepend" as one more token of the frame (Jasmine),
+    # "adaln": scale and shift of every norm
+    action_mode: str = "add"
+    # "clean": each clip passes as finished frames and as masked copies, which is what the sampler does;
+    # "masked": frames are masked in place and later ones see the holes (the paper), half the compute a clip
+    history: str = "clean"
+    mask_schedule: str = "cosine"  # rates cos(u pi/2); or "uniform": between 0.5 and 1 (the paper)
+    mask_rate_per: str = "frame"  # or "sample", "batch": what shares one rate
+    clean_share: float = 0.0  # history=masked: share of clips in which only the frames after a random one are masked
 
     def __post_init__(self) -> None:
-        for name in ("full_mask_probability", "token_noise"):
+        _one_of(self, "action_mode", ("add", "prepend", "adaln"))
+        _one_of(self, "history", ("clean", "masked"))
+        _one_of(self, "mask_schedule", ("cosine", "uniform"))
+        _one_of(self, "mask_rate_per", ("frame", "sample", "batch"))
+        for name in ("full_mask_probability", "token_noise", "clean_share"):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"DynamicsConfig.{name}", value, "a share between 0 and 1")
         _positive(self, "changed_token_weight")
@@ -159,21 +232,43 @@ class WorldModelConfig:
 
     def __post_init__(self) -> None:
         patches = [("tokenizer", self.tokenizer.patch_size)]
-        if self.latent_action.encoder == "st_transformer":
+        if self.latent_action.encoder == "st_transformer" and self.latent_action.input == "pixels":
             patches.append(("latent_action", self.latent_action.patch_size))
         for name, patch in patches:
-            _require(
-                self.video.height % patch == 0 and self.video.width % patch == 0,
-                f"{name}.patch_size",
-                patch,
-                f"a divisor of the frame's height and width ({self.video.height}x{self.video.width})",
-            )
+            for side in ("height", "width"):
+                pixels = getattr(self.video, side)
+                low = pixels // patch * patch
+                near = f"{low} or {low + patch}" if low else str(patch)
+                _require(
+                    pixels % patch == 0,
+                    f"video.{side}",
+                    pixels,
+                    f"a multiple of {name}.patch_size ({patch}), like {near}; frames of any size are resized to it",
+                )
 
     @property
     def tokens_per_frame(self) -> int:
         """N, the tokens of one frame."""
         patch = self.tokenizer.patch_size
         return (self.video.height // patch) * (self.video.width // patch)
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How the tokens of one imagined frame are drawn (Genie, section 2.2; MaskGIT, arXiv 2202.04200)."""
+
+    steps: int = MASKGIT_STEPS  # passes a frame
+    temperature: float = TEMPERATURE  # of the tokens; 0 takes the likeliest
+    order: str = "random"  # or "confidence", "halton" (spread evenly over the frame, arXiv 2503.17076)
+    schedule: str = "cosine"  # or "arccos": how many tokens each pass reveals
+    choice_temperature: float = 1.0  # confidence order: Gumbel noise on the confidence, falling to 0
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, "maskgit_steps", self.steps, "1 or more")
+        for name in ("temperature", "choice_temperature"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _one_of(self, "order", ("random", "confidence", "halton"))
+        _one_of(self, "schedule", ("cosine", "arccos"))
 
 
 @dataclass(frozen=True)
@@ -194,11 +289,18 @@ class StageConfig:
     clip_norm: float = 1.0
     validate_every: int = 250
     checkpoint_every: int = 250
+    keep_checkpoints: int = 2  # newest ones that stay on disk
+    ema_decay: float = 0.0  # of averaged weights, which validation and the model folder then use; 0: none
+    spike_factor: float = 20.0  # a loss above this multiple of the recent median stops the run; 0: never
 
     def __post_init__(self) -> None:
         _positive(
             self, "steps", "batch_size", "learning_rate", "validate_every", "checkpoint_every", "clip_norm"
         )
+        _positive(self, "keep_checkpoints")
+        _require(0 <= self.ema_decay < 1, "StageConfig.ema_decay", self.ema_decay, "0 to below 1")
+        spike = self.spike_factor
+        _require(spike == 0 or spike > 1, "StageConfig.spike_factor", spike, "0 (off) or a number above 1")
         _require(self.num_frames >= 2, "StageConfig.num_frames", self.num_frames, "2 or more")
         _one_of(self, "optimizer", ("adamw", "muon"))
         _require(0 <= self.decay_share <= 1, "StageConfig.decay_share", self.decay_share, "0 to 1")
@@ -213,9 +315,12 @@ class DataConfig:
     image_key: str = ""  # empty: chosen from the dataset's features
     max_episodes: int = 0  # 0: all
     validation_split: str = ""  # empty: the dataset's own, else every 20th episode
+    tokens: bool = False  # dynamics: encode all clips once into a token cache and train from it
+    label_share: float = 0.0  # share of episodes whose robot actions are read, for latent_action.label_weight
 
     def __post_init__(self) -> None:
         _require(self.max_episodes >= 0, "DataConfig.max_episodes", self.max_episodes, "0 (all) or more")
+        _require(0 <= self.label_share <= 1, "DataConfig.label_share", self.label_share, "0 to 1")
 
 
 @dataclass(frozen=True)
@@ -226,8 +331,15 @@ class HardwareConfig:
     precision: str = "auto"  # "bf16" where the processor multiplies it natively, else "fp32"
     threads: int = 0  # 0: torch's own choice
     compile: bool = False
+    shard: int = 0  # processes that share one copy of the weights (FSDP2); 0: all of them, 1: none (DDP)
+    recompute: str = "none"  # activations computed again in the backward pass: "selective" (all but products), "full"
+    micro_batch_size: int = 0  # clips that one process takes at once; 0: its whole share of the batch
+    float8: bool = False  # matrix products of the blocks in float8 (torchao, Hopper GPUs and later)
+    peak_tflops: float = 0.0  # of one device, for MFU; 0: looked up, else measured
 
     def __post_init__(self) -> None:
+        _at_least_zero(self, "threads", "shard", "micro_batch_size", "peak_tflops")
+        _one_of(self, "recompute", ("none", "selective", "full"))
         _require(
             self.device in ("auto", "cpu") or self.device.startswith("cuda"),
             "HardwareConfig.device",
@@ -244,6 +356,17 @@ class TrainingConfig:
     tokenizer: StageConfig = field(default_factory=StageConfig)
     latent_action: StageConfig = field(default_factory=StageConfig)
     dynamics: StageConfig = field(default_factory=StageConfig)
+    # "none": the latent action model is trained first and frozen; "parallel": beside the dynamics, each on its own
+    # loss (the paper); "end_to_end": the dynamics' loss also reaches the action encoder (Jasmine)
+    co_training: str = "none"
+
+    def __post_init__(self) -> None:
+        _one_of(self, "co_training", ("none", "parallel", "end_to_end"))
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stages of stage=all, in order."""
+        return STAGES if self.co_training == "none" else ("tokenizer", "dynamics")
 
 
 STAGES = ("tokenizer", "latent_action", "dynamics")
@@ -256,6 +379,7 @@ class TrainConfig:
     stage: str = "all"
     output: str = "outputs/train"
     seed: int = 0
+    wandb: str = ""  # Weights & Biases project; empty: no
     data: DataConfig = field(default_factory=DataConfig)
     model: WorldModelConfig = field(default_factory=WorldModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -277,6 +401,11 @@ class TrainConfig:
                 f"training.{name}.num_frames",
                 frames,
                 f"at most model.video.num_frames ({self.model.video.num_frames})",
+            )
+        if self.training.co_training != "none" and self.data.tokens:
+            raise ConfigError(
+                f"data.tokens: got True, wanted False with training.co_training={self.training.co_training} "
+                "(the latent action model needs the pictures)"
             )
 
 

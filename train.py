@@ -1,9 +1,6 @@
-"""Train a world model: python train.py stage=all data=tabletop data.path=datasets/generated/tabletop model=tiny
+"""Train a world model: python train.py data.path=outputs/tabletop model=tiny output=outputs/my_run
 
-stage   tokenizer | latent_action | dynamics | all (in this order; a finished stage is not trained again)
-data    tabletop | rt1 | bridge, with data.path=<TFDS folder>
-model   tiny | robotics_2_5b
-Any field of the configuration can be given: training.dynamics.steps=500, hardware.precision=fp32, output=outputs/my_run.
+What can be given: python train.py --help. What it costs: python train.py --describe model=base.
 Run it again with the same words to go on from the newest checkpoint.
 """
 
@@ -11,21 +8,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from genie_robot.config import TrainConfig, from_dict, to_dict
+from genie_robot.cli._compose import compose, register_fields
+from genie_robot.cli.train import HELP, describe_if_asked, wants_help
+from genie_robot.config import TrainConfig, from_dict
 from genie_robot.errors import GenieError
-
-# Every field with its default, so that each can be overridden; the files in configs/ hold what differs.
-ConfigStore.instance().store("all_fields", to_dict(TrainConfig()))
 
 
 @hydra.main(version_base=None, config_path="configs", config_name="config")
-def main(config: DictConfig) -> None:
+def train(config: DictConfig) -> None:
     """Compose the configuration, train, and end with an exit code: 0 ok, 1 failed, 2 wrong use, 130 stopped."""
     logging.getLogger("genie_robot").setLevel(logging.INFO)
     values = OmegaConf.to_container(config, resolve=True)
@@ -34,12 +28,35 @@ def main(config: DictConfig) -> None:
 
         folder = run(from_dict(TrainConfig, values))  # type: ignore[arg-type]
     except GenieError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _wrong(error)
     except KeyboardInterrupt as interrupt:
         print(f"stopped: {interrupt or 'nothing was saved since the last checkpoint'}", file=sys.stderr)
         sys.exit(130)
-    print(f"done: {Path(folder)}")
+    print(f"done: {folder}")
+
+
+def main() -> None:
+    """Options of our own first, then Hydra."""
+    words = sys.argv[1:]
+    if wants_help(words):
+        print(HELP)
+        return
+    try:
+        if describe_if_asked(words):
+            return
+        if not any(
+            word.startswith("-") for word in words
+        ):  # Hydra's own options, like --multirun, are Hydra's
+            compose(words)  # a mistake is one line that says what is allowed
+    except GenieError as error:
+        _wrong(error)
+    register_fields()
+    train()
+
+
+def _wrong(error: GenieError) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 import genie_robot
+from genie_robot.config import SamplingConfig
 from genie_robot.evaluation.video import psnr
 from genie_robot.models.world_model import to_uint8
 from genie_robot.sampling.rollout import imagine
@@ -36,7 +37,7 @@ def main() -> None:
     starts = rng.integers(0, 32 - length + 1, EPISODES)
     video = np.stack([e["frames_TYXC"][s : s + length] for e, s in zip(episodes, starts, strict=True)])
     tokens = model.encode(video)
-    codes = model.latent_action.infer(model.to_float(video))[0]
+    codes = model.latent_action.infer(model.action_input(model.to_float(video)))[0]
     produced = model.dynamics.produced_by(codes)
     true = codes[:, PROMPT - 1 :]
     order = torch.randperm(true.numel(), generator=torch.Generator().manual_seed(1))
@@ -56,8 +57,7 @@ def main() -> None:
         for actions in (true, true.flatten()[order].view_as(true)):
             frames = imagine(
                 *(model.dynamics, tokens[:, :PROMPT], produced[:, :PROMPT], actions, range(EPISODES)),
-                steps=steps,
-                temperature=temperature,
+                SamplingConfig(steps, temperature),
             )
             shown = model.tokenizer.decode(torch.cat([tokens[:, :PROMPT], frames], dim=1))
             scores.append(psnr(to_uint8(shown)[:, -1], video[:, -1]))

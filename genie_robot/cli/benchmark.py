@@ -97,7 +97,7 @@ def _training(model: Any, video: Any) -> dict[str, Any]:
     device = model.device
     precision = pick_precision(HardwareConfig(), device)
     tokens_BTN = model.encode(video)
-    codes_BS = model.latent_action.infer(model.to_float(video))[0]
+    codes_BS = model.latent_action.infer(model.action_input(model.to_float(video)))[0]
     dynamics = copy.deepcopy(model.dynamics).requires_grad_(True).train()
     optimizers = build_optimizers(dynamics, StageConfig(optimizer="muon"))
 

@@ -160,6 +160,7 @@ def _codes(args: argparse.Namespace, model: Any, prompt: Any, future: Any) -> li
     from genie_robot.errors import ActionError
     from genie_robot.simulation.action_interface import infer_codes
 
+    model.require_codes("--actions")
     if args.actions.strip() != "inferred":
         return parse_actions(args.actions, {a.name: a.code for a in model.latent_actions}, model.num_actions)
     if not len(future):

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,8 +8,26 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from genie_robot.errors import DiskFullError
+
+
+@contextmanager
+def whole_file(target: Path, writer: str = "") -> Iterator[BinaryIO]:
+    """Give a file to write into that takes the place of `target` when the block ends well, else is removed.
+
+    Processes that may write the same target at once need different names `writer`. DiskFullError when space runs out.
+    """
+    temporary = target.with_name(f".{target.name}.partial{writer}")
+    try:
+        with _full_disk_is_said(target), temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -21,17 +39,24 @@ def whole_folder(target: Path) -> Iterator[Path]:
     _remove_stale(target)
     temporary = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        _move(temporary, target)
+        with _full_disk_is_said(target):
+            temporary.mkdir(parents=True)
+            yield temporary
+            _move(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _full_disk_is_said(target: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
                 f"no space left to write {target}; nothing of it was kept: free some space"
             ) from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _move(temporary: Path, target: Path) -> None:

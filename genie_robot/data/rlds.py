@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,9 @@ from genie_robot.data.tfrecord import BadRecord, corrupt_record_error, scan_reco
 from genie_robot.errors import DataError, DatasetNotFoundError, ImageError
 
 log = logging.getLogger(__name__)
+
+# Whose actions to read: of all episodes, of none, or of those whose `Episode.source` the function accepts.
+ActionChoice = bool | Callable[[str], bool]
 
 _SEARCH_DEPTH = 3
 _DECODE_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # as TFDS: the stored pixels, EXIF or not
@@ -47,7 +51,7 @@ class EpisodeSource(Protocol):
     def episodes(
         self,
         split: str = "train",
-        actions: bool = False,
+        actions: ActionChoice = False,
         state: bool = False,
         image_key: str | None = None,
         *,
@@ -122,11 +126,17 @@ class EpisodeKeys:
     """Paths of the features one pass reads, chosen once from the feature tree; DataError when one is missing."""
 
     def __init__(
-        self, name: str, tree: Mapping[str, FeatureSpec], actions: bool, state: bool, image_key: str | None
+        self,
+        name: str,
+        tree: Mapping[str, FeatureSpec],
+        actions: ActionChoice,
+        state: bool,
+        image_key: str | None,
     ) -> None:
         self.image = image_path(name, tree, image_key)
         self.instruction = instruction_path(tree)
         self.actions: list[str] = action_paths(name, tree) if actions else []
+        self._choice = actions
         self.state = "steps/observation/state" if state else None
         if state and self.state not in tree:
             observation = sorted(path for path in tree if path.startswith("steps/observation/"))
@@ -138,6 +148,14 @@ class EpisodeKeys:
     def wanted(self) -> set[str]:
         """All paths that are parsed."""
         return {key for key in (self.image, self.instruction, self.state, *self.actions) if key}
+
+    def of(self, source: str) -> EpisodeKeys:
+        """What is read of the episode `source`: these keys, without the actions where the choice leaves it out."""
+        if not callable(self._choice) or self._choice(source):
+            return self
+        keys = copy(self)
+        keys.actions = []
+        return keys
 
 
 def rate_hz_of(name: str, metadata: Mapping[str, Any], given: float | None = None) -> float:
@@ -220,7 +238,7 @@ class RldsDataset:
     def episodes(
         self,
         split: str = "train",
-        actions: bool = False,
+        actions: ActionChoice = False,
         state: bool = False,
         image_key: str | None = None,
         *,
@@ -229,7 +247,8 @@ class RldsDataset:
     ) -> Iterator[Episode]:
         """Yield the episodes of a split in stored order; nothing but image and instruction is parsed unless asked.
 
-        `actions`: Episode.actions_TA as world_vector, rotation_delta, gripper. `image_hw`: every frame through
+        `actions`: Episode.actions_TA as world_vector, rotation_delta, gripper (of all episodes, or of those whose source
+        a function accepts; None for others, whose actions are not parsed). `image_hw`: every frame through
         `resize_frame` (default: as stored). A broken record raises CorruptRecordError with file, record and offset;
         with `skip_bad` it is logged, counted in `self.bad_records` (set to 0 here) and passed over, and so are
         records that a truncated shard has lost. Missing shards and features raise DataError at the call.
@@ -255,10 +274,11 @@ class RldsDataset:
                 if isinstance(record, BadRecord):
                     reason = record.reason
                 else:
+                    source = f"{self.name}/{split}/{number + seen - 1}"
                     try:
-                        values = parse_example(record.payload, keys.wanted)
-                        source = f"{self.name}/{split}/{number + seen - 1}"
-                        episode = assemble_episode(values, self.features, keys, self.dt_s, source, image_hw)
+                        own = keys.of(source)
+                        values = parse_example(record.payload, own.wanted)
+                        episode = assemble_episode(values, self.features, own, self.dt_s, source, image_hw)
                     except (ProtoError, DataError) as error:
                         reason = str(error)
                         if isinstance(error, ImageError) and not skip_bad:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from genie_robot.data.episode import Episode
-from genie_robot.data.rlds import EpisodeKeys, assemble_episode, rate_hz_of
+from genie_robot.data.rlds import ActionChoice, EpisodeKeys, assemble_episode, rate_hz_of
 from genie_robot.data.rlds_features import FeatureSpec
 from genie_robot.errors import ConfigError, DataError, DatasetNotFoundError
 
@@ -70,7 +70,7 @@ class TfdsDataset:
     def episodes(
         self,
         split: str = "train",
-        actions: bool = False,
+        actions: ActionChoice = False,
         state: bool = False,
         image_key: str | None = None,
         *,
@@ -102,10 +102,11 @@ class TfdsDataset:
                 raise DataError(
                     f"TFDS cannot read {self.name}/{split}/{number} ({str(error)[:200]})"
                 ) from error
-            values = {path: _as_values(_at(record, path)) for path in keys.wanted}
+            source = f"{self.name}/{split}/{number}"
+            own = keys.of(source)
+            values = {path: _as_values(_at(record, path)) for path in own.wanted}
             try:
-                source = f"{self.name}/{split}/{number}"
-                yield assemble_episode(values, self.features, keys, self.dt_s, source, image_hw)
+                yield assemble_episode(values, self.features, own, self.dt_s, source, image_hw)
             except DataError:
                 if not skip_bad:
                     raise

@@ -1,46 +1,69 @@
 """MaskGIT dynamics: tokens of the past and a latent action -> tokens of the next frame (Genie, section 2.1).
 
-Unshifted: the tokens of a frame are masked and predicted in place; the action that leads to a frame is added
-to the frame it produces. Shapes: B batch, T frames, N tokens per frame, D width, V codebook, A actions.
+Unshifted: the tokens of a frame are masked and predicted in place; the action that leads to a frame enters at the
+frame it produces. Shapes: B batch, T frames, S = T - 1 steps, N tokens per frame, D width, V codebook, A actions,
+K numbers of a continuous action.
 """
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genie_robot.config import DynamicsConfig
+from genie_robot.config import DynamicsConfig, LatentActionConfig
+from genie_robot.models.action_embedding import CodeEmbedding, VectorEmbedding
+from genie_robot.models.masking import Generators, add_noise, draw_masks, two_stream_mask
 from genie_robot.nn.cache import TemporalCache
 from genie_robot.nn.st_transformer import STTransformer
 
 
 class Dynamics(nn.Module):
-    """Predicts masked tokens. Token id V is the mask, action id A is "none" (the first frame of a window)."""
+    """Predicts masked tokens; token id V is the mask.
+
+    Actions are int64 codes (...); or float vectors (...,K) when they are continuous; or, to train what made them,
+    straight-through one-hots (..., num_codebooks * A). "No action" (before the first frame of a window) is the code
+    `total_actions`, NaN, or zeros; `without_action` and `produced_by` write it.
+    """
 
     def __init__(
         self,
         config: DynamicsConfig,
         codebook_size: int,
-        num_actions: int,
+        actions: LatentActionConfig,
         grid: tuple[int, int],
         max_frames: int,
     ) -> None:
         super().__init__()
-        self.config = config
-        self.mask_id, self.no_action = codebook_size, num_actions
+        self.config, self.grid = config, grid
+        self.mask_id = codebook_size
         dim = config.transformer.dim
         self.embed_token = nn.Embedding(codebook_size + 1, dim)
-        self.embed_action = nn.Embedding(num_actions + 1, dim)
-        self.transformer = STTransformer(config.transformer, grid, max_frames)
+        nn.init.normal_(self.embed_token.weight, std=0.02)
+        self.embed_action: CodeEmbedding | VectorEmbedding = (
+            VectorEmbedding(actions.code_dim, dim)
+            if actions.is_continuous
+            else CodeEmbedding(actions.num_actions, actions.num_codebooks, dim)
+        )
+        self.transformer = STTransformer(
+            config.transformer,
+            grid,
+            max_frames,
+            extra_tokens=int(config.action_mode == "prepend"),
+            conditioned=config.action_mode == "adaln",
+        )
         self.head = nn.Linear(dim, codebook_size, bias=False)
-        for table in (self.embed_token, self.embed_action):
-            nn.init.normal_(table.weight, std=0.02)
 
-    def _embed(self, tokens_BTN: Tensor, actions_BT: Tensor) -> Tensor:
-        return self.embed_token(tokens_BTN) + self.embed_action(actions_BT)[:, :, None]
+    def _hidden(self, tokens_BTN: Tensor, actions_BT: Tensor, **options: Any) -> Tensor:
+        """Tokens and actions through the transformer: (B,T,N,D)."""
+        x_BTND, action_BTD = self.embed_token(tokens_BTN), self.embed_action(actions_BT)
+        if self.config.action_mode == "adaln":
+            return self.transformer(x_BTND, condition_BTD=action_BTD, **options)
+        if self.config.action_mode == "prepend":
+            return self.transformer(torch.cat([action_BTD[:, :, None], x_BTND], dim=2), **options)[:, :, 1:]
+        return self.transformer(x_BTND + action_BTD[:, :, None], **options)
 
     def logits(
         self, tokens_BTN: Tensor, actions_BT: Tensor, cache: TemporalCache | None = None, commit: bool = False
@@ -49,40 +72,59 @@ class Dynamics(nn.Module):
 
         With `cache`, the frames are those after the cached ones and `commit` says that they are finished.
         """
-        x_BTND = self.transformer(self._embed(tokens_BTN, actions_BT), cache=cache, commit=commit)
-        return self.head(x_BTND)
+        return self.head(self._hidden(tokens_BTN, actions_BT, cache=cache, commit=commit))
 
     def remember(self, tokens_BTN: Tensor, actions_BT: Tensor, cache: TemporalCache) -> None:
         """Add finished frames to the cache."""
-        self.transformer(self._embed(tokens_BTN, actions_BT), cache=cache, commit=True)
+        self._hidden(tokens_BTN, actions_BT, cache=cache, commit=True)
+
+    def without_action(self, actions: Tensor) -> Tensor:
+        """Actions of the same shape and kind that all say "no action"."""
+        return torch.full_like(actions, self.embed_action.none(actions))
 
     def produced_by(self, actions_BS: Tensor) -> Tensor:
-        """Actions of a clip's S = T - 1 steps, moved to the frames that they produce: (B,S) -> (B,T)."""
-        return F.pad(actions_BS, (1, 0), value=self.no_action)
+        """Actions of a clip's S = T - 1 steps, moved to the frames that they produce: (B,S,...) -> (B,T,...)."""
+        first = actions_BS.new_empty((len(actions_BS), 1, *actions_BS.shape[2:]))
+        return torch.cat([self.without_action(first), actions_BS], dim=1)
 
     def forward(
-        self, tokens_BTN: Tensor, actions_BS: Tensor, generator: torch.Generator | None = None
+        self, tokens_BTN: Tensor, actions_BS: Tensor, generators: Generators = None
     ) -> dict[str, Tensor]:
-        """Training pass: masked-token `loss`, `accuracy` and `changed_accuracy` (tokens that differ from the last frame).
+        """Training pass: `loss` of masked tokens, `weight`, `accuracy`, `changed_accuracy` (tokens that differ from the last frame).
 
-        Each clip is fed twice in one pass: its finished frames, and masked copies of frames 1..T-1. A masked
-        frame attends to the finished frames before it and to itself, which is exactly what the cached sampler
-        does, so each clip trains T-1 generation problems with clean history instead of one.
+        `generators`: one on the CPU for each clip, the source of its masks and noise; without them torch's own.
+        The loss is a weighted mean and `weight` the sum of its weights, so that parts of a batch combine exactly to
+        the whole one: sum(loss * weight) / sum(weight).
         """
-        frames = tokens_BTN.shape[1]
-        history, target = tokens_BTN[:, :-1], tokens_BTN[:, 1:]
-        masked = self._masked(target, generator)
+        target = tokens_BTN[:, 1:]
+        masked = draw_masks(self.config, target.shape, generators, target.device)
+        noisy = add_noise(tokens_BTN, self.config.token_noise, self.mask_id, generators)
         actions_BT = self.produced_by(actions_BS)
-        inputs = torch.cat([self._noisy(history, generator), target.masked_fill(masked, self.mask_id)], dim=1)
-        actions = torch.cat([actions_BT[:, :-1], actions_BT[:, 1:]], dim=1)
-        index = torch.arange(frames - 1, device=tokens_BTN.device)
-        x_BTND = self.transformer(
-            self._embed(inputs, actions),
+        if self.config.history == "clean":
+            current = target.masked_fill(masked, self.mask_id)
+            logits_BSNV = self.two_stream_logits(noisy[:, :-1], current, actions_BT)
+        else:
+            current = noisy[:, 1:].masked_fill(masked, self.mask_id)
+            x_BTND = self._hidden(torch.cat([noisy[:, :1], current], dim=1), actions_BT)
+            logits_BSNV = self.head(x_BTND[:, 1:])
+        return self._loss(logits_BSNV.float(), target, masked, target != tokens_BTN[:, :-1])
+
+    def two_stream_logits(self, history_BSN: Tensor, current_BSN: Tensor, actions_BT: Tensor) -> Tensor:
+        """Logits (B,S,N,V) of `current`, partly masked copies of frames 1..T-1, each after the finished `history`.
+
+        Finished frames 0..T-2 and the copies go through in one pass. A copy attends to the finished frames before it
+        and to itself, which is exactly what the cached sampler does, so each clip trains T-1 generation problems
+        with clean history instead of one.
+        """
+        steps = history_BSN.shape[1]
+        index = torch.arange(steps, device=history_BSN.device)
+        x_BTND = self._hidden(
+            torch.cat([history_BSN, current_BSN], dim=1),
+            torch.cat([actions_BT[:, :-1], actions_BT[:, 1:]], dim=1),
             frame_index_T=torch.cat([index, index + 1]),
-            mask_TS=two_stream_mask(frames - 1, tokens_BTN.device),
+            mask_TS=two_stream_mask(steps, history_BSN.device),
         )
-        logits_BSNV = self.head(x_BTND[:, frames - 1 :]).float()
-        return self._loss(logits_BSNV, target, masked, target != history)
+        return self.head(x_BTND[:, steps:])
 
     def _loss(
         self, logits_BSNV: Tensor, target_BSN: Tensor, masked_BSN: Tensor, changed_BSN: Tensor
@@ -93,37 +135,38 @@ class Dynamics(nn.Module):
         loss_BSN = F.cross_entropy(logits_BSNV.movedim(-1, 1), target_BSN, reduction="none")
         right_BSN = (logits_BSNV.argmax(-1) == target_BSN) & masked_BSN
         changed_BSN = changed_BSN & masked_BSN
+        weight = weights_BSN.sum()
         return {
-            "loss": (loss_BSN * weights_BSN).sum() / weights_BSN.sum().clamp_min(1),
+            "loss": (loss_BSN * weights_BSN).sum() / weight.clamp_min(1e-6),  # 0 where nothing was masked
+            "weight": weight,
             "accuracy": right_BSN.sum() / masked_BSN.sum().clamp_min(1),
             "changed_accuracy": (right_BSN & changed_BSN).sum() / changed_BSN.sum().clamp_min(1),
         }
 
-    def _masked(self, target_BSN: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Boolean (B,S,N): a rate per frame from the cosine schedule, some frames wholly masked."""
-        device = target_BSN.device
-        rate = torch.cos(torch.rand(target_BSN.shape[:2], generator=generator, device=device) * math.pi / 2)
-        full = torch.rand(rate.shape, generator=generator, device=device) < self.config.full_mask_probability
-        rate = torch.where(full, 1.0, rate)
-        return torch.rand(target_BSN.shape, generator=generator, device=device) < rate[..., None]
+    def pass_flops(self, frames: int, past: int = 0) -> int:
+        """Multiply-adds times 2 of the logits of `frames` new frames after `past` cached ones, for one clip.
 
-    def _noisy(self, tokens_BSN: Tensor, generator: torch.Generator | None) -> Tensor:
-        if not self.config.token_noise:
-            return tokens_BSN
-        device = tokens_BSN.device
-        # The share differs from clip to clip, from none to twice the mean, so that clean history is in training.
-        share = (
-            torch.rand(len(tokens_BSN), 1, 1, generator=generator, device=device)
-            * 2
-            * self.config.token_noise
+        Attention included; norms, activations and lookups left out.
+        """
+        return (
+            self.transformer.flops(frames, past)
+            + frames * self.embed_action.flops()
+            + self._head_flops(frames)
         )
-        replace = torch.rand(tokens_BSN.shape, generator=generator, device=device) < share
-        random = torch.randint(self.mask_id, tokens_BSN.shape, generator=generator, device=device)
-        return torch.where(replace, random, tokens_BSN)
 
+    def training_flops(self, frames: int) -> int:
+        """Forward and backward pass of one clip of `frames` frames (backward: twice the forward pass)."""
+        if self.config.history == "masked":
+            return 3 * (self.pass_flops(frames) - self._head_flops(1))
+        return 3 * (self.pass_flops(2 * (frames - 1)) - self._head_flops(frames - 1))
 
-def two_stream_mask(steps: int, device: torch.device) -> Tensor:
-    """Attention mask (2S, 2S) of finished frames 0..S-1 followed by masked copies of frames 1..S; True = may attend."""
-    causal = torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
-    own = torch.eye(steps, dtype=torch.bool, device=device)
-    return torch.cat([torch.cat([causal, torch.zeros_like(own)], 1), torch.cat([causal, own], 1)], 0)
+    def _head_flops(self, frames: int) -> int:
+        return 2 * frames * self.grid[0] * self.grid[1] * self.head.weight.numel()
+
+    def cache_bytes_per_frame(self, bytes_per_number: int) -> int:
+        """Keys and values that one finished frame of one clip adds to the cache."""
+        stack = self.config.transformer
+        if stack.attention == "space":
+            return 0  # no layer looks back
+        tokens = self.grid[0] * self.grid[1] + int(self.config.action_mode == "prepend")
+        return 2 * stack.num_layers * tokens * stack.dim * bytes_per_number

@@ -1,154 +1,204 @@
-"""Latent action model: which of a few codes leads from frame t to frame t+1 (Genie, section 2.1).
+"""Latent action model: which action leads from frame t to frame t+1, found without labels (Genie, section 2.1).
 
-The encoder sees both frames, the decoder only the past and the code, so the code must say what changed.
-Shapes: B batch, T frames, S = T - 1 transitions, Y X pixels, C channels, K code width, A actions, D width.
+The encoder sees both frames, the decoder only the past and the action, so the action must say what changed.
+Shapes: B batch, T frames, S = T - 1 steps, Y X pixels, C channels, N tokens per frame, K action width, A actions.
+A clip is float video (B,T,Y,X,C) in [0, 1], or tokens (B,T,N) int64 with `input` "tokens".
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genie_robot.config import LatentActionConfig, VideoConfig
+from genie_robot.config import LatentActionConfig, TokenizerConfig, VideoConfig
+from genie_robot.errors import ConfigError
+from genie_robot.models.action_convolutions import (
+    STRIDE,
+    ConvActionEncoder,
+    ConvFrameDecoder,
+    ConvTokenActionEncoder,
+    ConvTokenFrameDecoder,
+)
+from genie_robot.models.action_embedding import code_digits
+from genie_robot.models.action_transformers import (
+    Frames,
+    PixelFrames,
+    TokenFrames,
+    TransformerActionEncoder,
+    TransformerFrameDecoder,
+)
 from genie_robot.models.losses import change_weights
-from genie_robot.nn.patch import patchify, unpatchify
-from genie_robot.nn.quantize import VectorQuantizer
-from genie_robot.nn.st_transformer import STTransformer
+from genie_robot.nn.quantize import GaussianBottleneck, ResidualVectorQuantizer, VectorQuantizer
 
+VARIANCE_TARGET = 0.01  # of TinyWorlds
 
-class TransformerActionEncoder(nn.Module):
-    """Causal over the whole clip; the action of step t is read at frame t+1, from one extra token a frame."""
-
-    def __init__(self, config: LatentActionConfig, video: VideoConfig) -> None:
-        super().__init__()
-        self.patch = config.patch_size
-        tokens = (video.height // self.patch) * (video.width // self.patch)
-        dim = config.encoder_transformer.dim
-        self.embed = nn.Linear(self.patch**2 * 3, dim)
-        self.action_token = nn.Parameter(0.02 * torch.randn(dim))
-        # One column more than patches: a strip of grid (1, N + 1) (no local convolution in this encoder).
-        self.transformer = STTransformer(config.encoder_transformer, (1, tokens + 1), video.num_frames)
-        self.project = nn.Linear(dim, config.code_dim)
-
-    def forward(self, video_BTYXC: Tensor) -> Tensor:
-        """(B,T,Y,X,C) -> (B,S,K)."""
-        x_BTND = self.embed(patchify(video_BTYXC, self.patch))
-        token = self.action_token.to(x_BTND.dtype).expand(*x_BTND.shape[:2], 1, -1)
-        return self.project(self.transformer(torch.cat([token, x_BTND], dim=2))[:, 1:, 0])
-
-
-class TransformerFrameDecoder(nn.Module):
-    """Past frames plus the code of each step -> the next frame."""
-
-    def __init__(self, config: LatentActionConfig, video: VideoConfig) -> None:
-        super().__init__()
-        self.patch, self.height = config.patch_size, video.height
-        grid = (video.height // self.patch, video.width // self.patch)
-        dim = config.decoder_transformer.dim
-        self.embed = nn.Linear(self.patch**2 * 3, dim)
-        self.embed_action = nn.Linear(config.code_dim, dim)
-        self.transformer = STTransformer(config.decoder_transformer, grid, video.num_frames)
-        self.project = nn.Linear(dim, self.patch**2 * 3)
-
-    def forward(self, past_BSYXC: Tensor, actions_BSK: Tensor) -> Tensor:
-        """(B,S,Y,X,C), (B,S,K) -> next frames (B,S,Y,X,C) in [0, 1]."""
-        x = self.embed(patchify(past_BSYXC, self.patch)) + self.embed_action(actions_BSK)[:, :, None]
-        return torch.sigmoid(unpatchify(self.project(self.transformer(x)), self.patch, self.height).float())
-
-
-class ConvActionEncoder(nn.Module):
-    """Convolutions on [frame, change], max-pooled over the image: what changed, wherever it is."""
-
-    def __init__(self, config: LatentActionConfig) -> None:
-        super().__init__()
-        width = config.conv_channels
-        self.layers = nn.Sequential(
-            nn.Conv2d(6, width, 5, stride=2, padding=2),
-            nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(2 * width, 4 * width, 3, padding=1),
-        )
-        self.project = nn.Sequential(nn.LayerNorm(4 * width), nn.Linear(4 * width, config.code_dim))
-
-    def forward(self, video_BTYXC: Tensor) -> Tensor:
-        """(B,T,Y,X,C) -> (B,S,K)."""
-        before, after = video_BTYXC[:, :-1], video_BTYXC[:, 1:]
-        pairs = rearrange(torch.cat([before, after - before], dim=-1), "b s y x c -> (b s) c y x")
-        features = self.layers(pairs.contiguous(memory_format=torch.channels_last))
-        return rearrange(self.project(features.amax(dim=(2, 3))), "(b s) k -> b s k", s=before.shape[1])
-
-
-class ConvFrameDecoder(nn.Module):
-    """A small U-Net on frame t; the code scales and shifts its channels."""
-
-    def __init__(self, config: LatentActionConfig) -> None:
-        super().__init__()
-        width = config.conv_channels
-        self.down1 = nn.Conv2d(3, width, 5, stride=2, padding=2)
-        self.down2 = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
-        self.down3 = nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1)
-        self.film = nn.Linear(config.code_dim, 16 * width)
-        self.mix1 = nn.Conv2d(4 * width, 4 * width, 3, padding=1)
-        self.mix2 = nn.Conv2d(4 * width, 4 * width, 3, padding=1)
-        self.up1 = nn.Conv2d(4 * width, 8 * width, 3, padding=1)
-        self.up2 = nn.Conv2d(4 * width, 4 * width, 3, padding=1)
-        self.up3 = nn.Conv2d(2 * width, 12, 3, padding=1)
-
-    def forward(self, past_BSYXC: Tensor, actions_BSK: Tensor) -> Tensor:
-        """(B,S,Y,X,C), (B,S,K) -> next frames (B,S,Y,X,C) in [0, 1]."""
-        steps = past_BSYXC.shape[1]
-        frames = rearrange(past_BSYXC, "b s y x c -> (b s) c y x").contiguous(
-            memory_format=torch.channels_last
-        )
-        scale1, shift1, scale2, shift2 = self.film(actions_BSK).flatten(0, 1)[..., None, None].chunk(4, dim=1)
-        half = F.relu(self.down1(frames))
-        quarter = F.relu(self.down2(half))
-        x = F.relu(self.down3(quarter))
-        x = x + F.relu(self.mix1(x) * (1 + scale1) + shift1)
-        x = x + F.relu(self.mix2(x) * (1 + scale2) + shift2)
-        x = torch.cat([F.pixel_shuffle(F.relu(self.up1(x)), 2), quarter], dim=1)
-        x = torch.cat([F.pixel_shuffle(F.relu(self.up2(x)), 2), half], dim=1)
-        x = F.pixel_shuffle(self.up3(x), 2)
-        return torch.sigmoid(rearrange(x, "(b s) c y x -> b s y x c", s=steps).float())
+Encoder = ConvActionEncoder | ConvTokenActionEncoder | TransformerActionEncoder
+Decoder = ConvFrameDecoder | ConvTokenFrameDecoder | TransformerFrameDecoder
+Quantizer = VectorQuantizer | ResidualVectorQuantizer | GaussianBottleneck
 
 
 class LatentActionModel(nn.Module):
-    """Discovers `num_actions` codes from video alone. Only the encoder and the codebook are used afterwards."""
+    """Discovers actions from video alone. Only the encoder and the quantizer are used afterwards.
 
-    def __init__(self, config: LatentActionConfig, video: VideoConfig) -> None:
+    An action is a code (B,S) int64, or with the quantizer "gaussian" a vector (B,S,K).
+    """
+
+    def __init__(self, config: LatentActionConfig, video: VideoConfig, tokens: TokenizerConfig) -> None:
         super().__init__()
-        self.config, self.video = config, video
-        if config.encoder == "conv":
-            self.encoder: nn.Module = ConvActionEncoder(config)
-            self.decoder: nn.Module = ConvFrameDecoder(config)
+        self.config = config
+        _check(config, video)
+        self.encoder, self.decoder = _networks(config, video, tokens)
+        self.quantizer = _quantizer(config)
+        self.label_head = nn.Linear(config.code_dim, config.label_dim) if config.label_weight else None
+
+    def infer(self, clip: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Codes (B,S) and probabilities (B,S,A) of all codes; or continuous actions (B,S,K) and None."""
+        outputs_BSK, quantizer = self.encoder(clip), self.quantizer
+        if isinstance(quantizer, GaussianBottleneck):
+            return quantizer(outputs_BSK).vectors, None
+        return quantizer(outputs_BSK).codes, quantizer.probabilities(outputs_BSK)
+
+    def soft_actions(self, clip: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
+        """Actions that pass a gradient on to the encoder, for a dynamics model that trains it (Jasmine).
+
+        One-hots of all codebooks side by side, (B,S,num_codebooks * codes), with the gradient of the probabilities;
+        or continuous actions (B,S,K), sampled in training (one generator a clip).
+        """
+        outputs_BSK = self.encoder(clip)
+        quantized = self.quantizer(outputs_BSK, generators)
+        if isinstance(self.quantizer, GaussianBottleneck):
+            return quantized.vectors
+        if isinstance(self.quantizer, ResidualVectorQuantizer):
+            soft = self.quantizer.level_probabilities(outputs_BSK).flatten(-2)
         else:
-            self.encoder = TransformerActionEncoder(config, video)
-            self.decoder = TransformerFrameDecoder(config, video)
-        self.quantizer = VectorQuantizer(config.num_actions, config.code_dim, config.commitment_weight)
+            soft = self.quantizer.probabilities(outputs_BSK)
+        digits = code_digits(quantized.codes, self.config.num_actions, self.config.num_codebooks)
+        hard = F.one_hot(digits, self.config.num_actions).flatten(-2).to(soft.dtype)
+        return hard + (soft - soft.detach())
 
-    def infer(self, video_BTYXC: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes (B,S) int64 and their probabilities (B,S,A) (softmax of the cosine similarities / 0.1)."""
-        similarities_BSA = self.quantizer.similarities(self.encoder(video_BTYXC))
-        return similarities_BSA.argmax(-1), (similarities_BSA / 0.1).softmax(-1)
+    def predict(self, past: Tensor, actions: Tensor) -> Tensor:
+        """The decoder's next frames for given actions: a blurry look at what each of them means.
 
-    def predict(self, past_BSYXC: Tensor, codes_BS: Tensor) -> Tensor:
-        """The decoder's next frames (B,S,Y,X,C) for given codes: a blurry look at what each code means."""
-        return self.decoder(past_BSYXC, self.quantizer.lookup(codes_BS))
+        (B,S,Y,X,C) and actions as `infer` gives them -> (B,S,Y,X,C); or tokens (B,S,N) -> likeliest tokens (B,S,N).
+        """
+        if not isinstance(self.quantizer, GaussianBottleneck):
+            actions = self.quantizer.lookup(actions)
+        return self._shown(self.decoder(past, actions))
 
-    def forward(self, video_BTYXC: Tensor) -> dict[str, Tensor]:
-        """Training pass: `loss`, `reconstruction` (B,S,Y,X,C) of frames 1..T-1, `codes` (B,S)."""
-        past, future = video_BTYXC[:, :-1], video_BTYXC[:, 1:]
-        quantized = self.quantizer(self.encoder(video_BTYXC))
-        reconstruction = self.decoder(past, quantized.vectors)
-        weights = change_weights(future, past, self.config.change_weight)
-        pixel_loss = (weights * F.mse_loss(reconstruction, future, reduction="none")).mean()
-        return {
-            "loss": pixel_loss + quantized.loss,
-            "reconstruction": reconstruction,
-            "codes": quantized.codes,
-        }
+    def _shown(self, decoded: Tensor) -> Tensor:
+        return decoded.argmax(-1) if self.config.input == "tokens" else decoded
+
+    def forward(
+        self,
+        clip: Tensor,
+        generators: Sequence[torch.Generator] | None = None,
+        labels: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Training pass: `loss`, `reconstruction` of frames 1..T-1 (as `predict` shows them), `actions` (as `infer`).
+
+        `generators`: one a clip, the noise of the quantizer "gaussian". `labels`: robot actions (B,S,label_dim), NaN
+        where a step has none. All terms but that of the labels are means over steps; that one over labelled steps.
+        """
+        past, future = clip[:, :-1], clip[:, 1:]
+        outputs_BSK = self.encoder(clip)
+        quantized = self.quantizer(outputs_BSK, generators)
+        decoded = self.decoder(past, quantized.vectors)
+        loss = self._prediction_loss(decoded, future, past) + quantized.loss
+        if self.config.variance_weight:
+            values = outputs_BSK[..., : self.config.code_dim].float()
+            variance = values.flatten(0, 1).var(0, unbiased=False).mean()
+            loss = loss + self.config.variance_weight * F.relu(VARIANCE_TARGET - variance)
+        if self.label_head is not None:
+            label_loss = _label_loss(self.label_head(quantized.vectors), labels)
+            loss = loss + self.config.label_weight * label_loss
+        actions = quantized.vectors if quantized.codes is None else quantized.codes
+        return {"loss": loss, "reconstruction": self._shown(decoded), "actions": actions}
+
+    def _prediction_loss(self, decoded: Tensor, future: Tensor, past: Tensor) -> Tensor:
+        """Squared error of pixels, or cross-entropy of tokens.
+
+        What changed weighs `1 + change_weight`; then the weights of each frame are brought to mean 1.
+        """
+        if self.config.input == "pixels":
+            weights = change_weights(future, past, self.config.change_weight)
+            return (weights * F.mse_loss(decoded, future, reduction="none")).mean()
+        weights_BSN = 1 + self.config.change_weight * (future != past)
+        weights_BSN = weights_BSN / weights_BSN.mean(-1, dtype=torch.float32, keepdim=True)
+        loss_BSN = F.cross_entropy(decoded.float().movedim(-1, 1), future, reduction="none")
+        return (weights_BSN * loss_BSN).mean()
+
+    def infer_flops(self, frames: int) -> int:
+        """Multiply-adds times 2 of `infer` on one clip; norms, activations and lookups left out."""
+        return self.encoder.flops(frames) + 2 * self._quantizer_flops(frames - 1)  # codes, probabilities
+
+    def training_flops(self, frames: int) -> int:
+        """Forward and backward pass of one clip (backward: twice the forward pass; none through the choice of codes)."""
+        networks = self.encoder.flops(frames) + self.decoder.flops(frames - 1)
+        labels = 0 if self.label_head is None else 2 * (frames - 1) * self.label_head.weight.numel()
+        return 3 * (networks + labels) + self._quantizer_flops(frames - 1)
+
+    def _quantizer_flops(self, steps: int) -> int:
+        return 0 if isinstance(self.quantizer, GaussianBottleneck) else self.quantizer.flops(steps)
+
+
+def _label_loss(predicted_BSL: Tensor, labels_BSL: Tensor | None) -> Tensor:
+    if labels_BSL is None:
+        return 0 * predicted_BSL.sum()  # processes wait for a gradient of every weight
+    known_BS = ~labels_BSL.isnan().any(-1)
+    error_BS = (predicted_BSL - labels_BSL.nan_to_num()).square().mean(-1)
+    return (error_BS * known_BS).sum() / known_BS.sum().clamp_min(1)
+
+
+def _check(config: LatentActionConfig, video: VideoConfig) -> None:
+    """Refuse what the networks cannot do."""
+    is_uneven = video.height % STRIDE or video.width % STRIDE
+    if config.encoder == "conv" and config.input == "pixels" and is_uneven:
+        raise ConfigError(
+            f"video: got {video.height}x{video.width}, wanted multiples of {STRIDE} for latent_action.encoder=conv; "
+            "choose such a size (frames of any size are resized to it)"
+        )
+    for name in ("encoder_transformer", "decoder_transformer"):
+        if config.encoder == "st_transformer" and getattr(config, name).attention == "space":
+            raise ConfigError(
+                f"latent_action.{name}.attention: got 'space', wanted space_time or full "
+                "(an action is what changes from frame to frame)"
+            )
+
+
+def _networks(
+    config: LatentActionConfig, video: VideoConfig, tokens: TokenizerConfig
+) -> tuple[Encoder, Decoder]:
+    outputs = config.code_dim * (2 if config.is_continuous else 1)  # gaussian: mean and log variance
+    height, width = video.height, video.width
+    grid, num_codes = (height // tokens.patch_size, width // tokens.patch_size), tokens.codebook_size
+    if config.encoder == "conv" and config.input == "pixels":
+        return ConvActionEncoder(config, height, width, outputs), ConvFrameDecoder(config, height, width)
+    if config.encoder == "conv":
+        return (
+            ConvTokenActionEncoder(config, grid, num_codes, outputs),
+            ConvTokenFrameDecoder(config, grid, num_codes),
+        )
+    frames: Frames = TokenFrames(grid, num_codes)
+    if config.input == "pixels":
+        frames = PixelFrames(height, width, config.patch_size)
+    return (
+        TransformerActionEncoder(config, frames, video.num_frames, outputs),
+        TransformerFrameDecoder(config, frames, video.num_frames),
+    )
+
+
+def _quantizer(config: LatentActionConfig) -> Quantizer:
+    codes, dim, commitment, reset = (
+        config.num_actions,
+        config.code_dim,
+        config.commitment_weight,
+        config.reset_share,
+    )
+    if config.quantizer == "gaussian":
+        return GaussianBottleneck(dim, config.kl_weight)
+    if config.quantizer == "rvq":
+        return ResidualVectorQuantizer(codes, config.num_codebooks, dim, commitment, reset)
+    return VectorQuantizer(codes, dim, commitment, reset)

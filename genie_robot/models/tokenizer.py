@@ -1,9 +1,14 @@
-"""Video tokenizer: a causal spatiotemporal VQ-VAE (Genie, section 2.1, ST-ViViT).
+"""Video tokenizer: a causal VQ-VAE of video (Genie, section 2.1).
 
+The configuration chooses the architecture. Transformers, by `encoder_transformer.attention` and
+`decoder_transformer.attention`: ST-ViViT ("space_time", the paper's choice), ViT ("space"), C-ViViT ("full").
+Causal 3-D convolutions: encoder and decoder "causal_conv" (MAGVIT-2).
 Shapes: B batch, T frames, Y X pixels, C channels, N tokens per frame, D width. Video is float in [0, 1].
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from einops import rearrange
@@ -11,46 +16,63 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genie_robot.config import TokenizerConfig, VideoConfig
+from genie_robot.models.causal_conv_tokenizer import CausalConvDecoder, CausalConvEncoder
 from genie_robot.models.losses import frame_change_weights
 from genie_robot.nn.cache import TemporalCache
+from genie_robot.nn.causal_conv import ConvCache
+from genie_robot.nn.flops import product_flops
 from genie_robot.nn.patch import patchify, unpatchify
-from genie_robot.nn.quantize import FiniteScalarQuantizer, VectorQuantizer
+from genie_robot.nn.quantize import FiniteScalarQuantizer, LookupFreeQuantizer, VectorQuantizer
 from genie_robot.nn.st_transformer import STTransformer
 
 
 class PatchEncoder(nn.Module):
     """An MLP on each patch alone: a token changes only where pixels change, which the dynamics needs."""
 
-    def __init__(self, patch_values: int, dim: int, code_dim: int) -> None:
+    def __init__(self, config: TokenizerConfig, video: VideoConfig) -> None:
         super().__init__()
+        self.patch = config.patch_size
+        self.num_tokens = math.prod(_grid(config, video))
+        hidden = 2 * config.encoder_transformer.dim
         self.layers = nn.Sequential(
-            nn.Linear(patch_values, 2 * dim),
+            nn.Linear(self.patch**2 * 3, hidden),
             nn.GELU(),
-            nn.Linear(2 * dim, 2 * dim),
+            nn.Linear(hidden, hidden),
             nn.GELU(),
-            nn.Linear(2 * dim, code_dim),
+            nn.Linear(hidden, config.code_dim),
         )
 
-    def forward(self, patches_BTNP: Tensor) -> Tensor:
-        """(B,T,N,P) -> (B,T,N,K)."""
-        return self.layers(2 * patches_BTNP - 1)
+    def forward(self, video_BTYXC: Tensor) -> Tensor:
+        """(B,T,Y,X,3) in [0, 1] -> (B,T,N,K)."""
+        return self.layers(2 * patchify(video_BTYXC, self.patch) - 1)
+
+    def flops(self, frames: int) -> int:
+        """Multiply-adds x 2."""
+        tokens = frames * self.num_tokens
+        return sum(product_flops(layer, tokens) for layer in self.layers if isinstance(layer, nn.Linear))
 
 
 class TransformerEncoder(nn.Module):
     """Patches mixed in space and, causally, in time."""
 
-    def __init__(
-        self, config: TokenizerConfig, patch_values: int, grid: tuple[int, int], frames: int
-    ) -> None:
+    def __init__(self, config: TokenizerConfig, video: VideoConfig) -> None:
         super().__init__()
-        dim = config.encoder_transformer.dim
-        self.embed = nn.Linear(patch_values, dim)
-        self.transformer = STTransformer(config.encoder_transformer, grid, frames)
+        self.patch = config.patch_size
+        grid, dim = _grid(config, video), config.encoder_transformer.dim
+        self.num_tokens = math.prod(grid)
+        self.embed = nn.Linear(self.patch**2 * 3, dim)
+        self.transformer = STTransformer(config.encoder_transformer, grid, video.num_frames)
         self.project = nn.Linear(dim, config.code_dim)
 
-    def forward(self, patches_BTNP: Tensor) -> Tensor:
-        """(B,T,N,P) -> (B,T,N,K)."""
-        return self.project(self.transformer(self.embed(patches_BTNP)))
+    def forward(self, video_BTYXC: Tensor) -> Tensor:
+        """(B,T,Y,X,3) in [0, 1] -> (B,T,N,K)."""
+        return self.project(self.transformer(self.embed(patchify(video_BTYXC, self.patch))))
+
+    def flops(self, frames: int) -> int:
+        """Multiply-adds x 2."""
+        tokens = frames * self.num_tokens
+        ends = product_flops(self.embed, tokens) + product_flops(self.project, tokens)
+        return ends + self.transformer.flops(frames)
 
 
 class LinearHead(nn.Module):
@@ -64,6 +86,10 @@ class LinearHead(nn.Module):
     def forward(self, x_BTND: Tensor) -> Tensor:
         """(B,T,N,D) -> logits (B,T,Y,X,3)."""
         return unpatchify(self.project(x_BTND), self.patch, self.height)
+
+    def flops(self, tokens: int) -> int:
+        """Multiply-adds x 2 of `tokens` tokens, those of all frames together."""
+        return product_flops(self.project, tokens)
 
 
 class ConvHead(nn.Module):
@@ -86,6 +112,16 @@ class ConvHead(nn.Module):
         frames = self.layers(grid.contiguous(memory_format=torch.channels_last))
         return rearrange(frames, "(b t) c y x -> b t y x c", t=x_BTND.shape[1])
 
+    def flops(self, tokens: int) -> int:
+        """Multiply-adds x 2 of `tokens` tokens, those of all frames together."""
+        total, pixels = 0, tokens
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):
+                total += product_flops(layer, pixels)
+            elif isinstance(layer, nn.PixelShuffle):
+                pixels *= layer.upscale_factor**2
+        return total
+
 
 class VideoTokenizer(nn.Module):
     """Frames <-> `N` codes a frame. Encoder and decoder are causal in time."""
@@ -93,45 +129,52 @@ class VideoTokenizer(nn.Module):
     def __init__(self, config: TokenizerConfig, video: VideoConfig) -> None:
         super().__init__()
         self.config, self.video = config, video
-        patch = config.patch_size
-        grid = (video.height // patch, video.width // patch)
-        values = patch * patch * 3
-        if config.encoder == "patch_mlp":
-            self.encoder: nn.Module = PatchEncoder(values, config.encoder_transformer.dim, config.code_dim)
-        else:
-            self.encoder = TransformerEncoder(config, values, grid, video.num_frames)
-        if config.quantizer == "fsq":
-            self.quantizer: FiniteScalarQuantizer | VectorQuantizer = FiniteScalarQuantizer(
-                config.fsq_levels, config.code_dim
+        grid, dim = _grid(config, video), config.decoder_transformer.dim
+        self.num_tokens = math.prod(grid)
+        self.encoder = _ENCODERS[config.encoder](config, video)
+        self.quantizer = _quantizer(config)
+        # The transformer decoder has no module of its own: published weights name its parts without one.
+        self.conv_decoder = CausalConvDecoder(config, video) if config.decoder == "causal_conv" else None
+        if self.conv_decoder is None:
+            self.embed = nn.Linear(config.code_dim, dim)
+            self.transformer = STTransformer(config.decoder_transformer, grid, video.num_frames)
+            self.head = (
+                ConvHead(dim, config.patch_size, grid)
+                if config.decoder_head == "conv"
+                else LinearHead(dim, config.patch_size, video.height)
             )
-        else:
-            self.quantizer = VectorQuantizer(config.codebook_size, config.code_dim, config.commitment_weight)
-        dim = config.decoder_transformer.dim
-        self.embed = nn.Linear(config.code_dim, dim)
-        self.transformer = STTransformer(config.decoder_transformer, grid, video.num_frames)
-        self.head = (
-            ConvHead(dim, patch, grid)
-            if config.decoder_head == "conv"
-            else LinearHead(dim, patch, video.height)
-        )
+
+    def new_cache(self) -> TemporalCache | ConvCache:
+        """An empty cache for decoding a stream of frames."""
+        return self.transformer.new_cache() if self.conv_decoder is None else ConvCache()
 
     def encode(self, video_BTYXC: Tensor) -> Tensor:
         """Tokens (B,T,N) int64 of a video in [0, 1]."""
-        return self.quantizer(self.encoder(patchify(video_BTYXC, self.config.patch_size))).codes
+        return self.quantizer(self.encoder(video_BTYXC)).codes
 
-    def decode(self, tokens_BTN: Tensor, cache: TemporalCache | None = None, commit: bool = False) -> Tensor:
-        """Video (B,T,Y,X,3) in [0, 1]; with `cache` the tokens are the frames after those in the cache."""
+    def decode(
+        self, tokens_BTN: Tensor, cache: TemporalCache | ConvCache | None = None, commit: bool = False
+    ) -> Tensor:
+        """Video (B,T,Y,X,3) in [0, 1].
+
+        With a `cache` (of `new_cache`) the tokens are the frames after those in it; `commit` adds them to it.
+        """
         return self._decode(self.quantizer.lookup(tokens_BTN), cache, commit)
 
     def _decode(
-        self, vectors_BTNK: Tensor, cache: TemporalCache | None = None, commit: bool = False
+        self, vectors_BTNK: Tensor, cache: TemporalCache | ConvCache | None = None, commit: bool = False
     ) -> Tensor:
-        x_BTND = self.transformer(self.embed(vectors_BTNK), cache=cache, commit=commit)
-        return torch.sigmoid(self.head(x_BTND).float())
+        if self.conv_decoder is not None:
+            assert not isinstance(cache, TemporalCache)
+            logits = self.conv_decoder(vectors_BTNK, cache, commit)
+        else:
+            assert not isinstance(cache, ConvCache)
+            logits = self.head(self.transformer(self.embed(vectors_BTNK), cache=cache, commit=commit))
+        return torch.sigmoid(logits.float())
 
     def forward(self, video_BTYXC: Tensor) -> dict[str, Tensor]:
         """Training pass: `loss` (scalar), `reconstruction` (B,T,Y,X,3), `codes` (B,T,N)."""
-        quantized = self.quantizer(self.encoder(patchify(video_BTYXC, self.config.patch_size)))
+        quantized = self.quantizer(self.encoder(video_BTYXC))
         reconstruction = self._decode(quantized.vectors)
         weights = frame_change_weights(video_BTYXC, self.config.change_weight)
         pixel_loss = (weights * F.mse_loss(reconstruction, video_BTYXC, reduction="none")).mean()
@@ -140,3 +183,47 @@ class VideoTokenizer(nn.Module):
             "reconstruction": reconstruction,
             "codes": quantized.codes,
         }
+
+    def encode_flops(self, frames: int) -> int:
+        """Multiply-adds x 2 of encoding one clip of `frames` frames."""
+        return self.encoder.flops(frames) + self.quantizer.flops(frames * self.num_tokens)
+
+    def decode_flops(self, frames: int, past: int = 0) -> int:
+        """Multiply-adds x 2 of decoding `frames` frames of one clip after `past` cached ones."""
+        lookup = self.quantizer.lookup_flops(frames * self.num_tokens)
+        return lookup + self._decoder_flops(frames, past)
+
+    def training_flops(self, frames: int) -> int:
+        """Multiply-adds x 2 of one training step of one clip: a backward pass costs two forward passes."""
+        return 3 * (self.encode_flops(frames) + self._decoder_flops(frames))
+
+    def _decoder_flops(self, frames: int, past: int = 0) -> int:
+        if self.conv_decoder is not None:
+            return self.conv_decoder.flops(frames)
+        tokens = frames * self.num_tokens
+        ends = product_flops(self.embed, tokens) + self.head.flops(tokens)
+        return ends + self.transformer.flops(frames, past)
+
+
+def _grid(config: TokenizerConfig, video: VideoConfig) -> tuple[int, int]:
+    """Rows and columns of tokens."""
+    return video.height // config.patch_size, video.width // config.patch_size
+
+
+_ENCODERS = {
+    "patch_mlp": PatchEncoder,
+    "st_transformer": TransformerEncoder,
+    "causal_conv": CausalConvEncoder,
+}
+
+
+def _quantizer(
+    config: TokenizerConfig,
+) -> VectorQuantizer | FiniteScalarQuantizer | LookupFreeQuantizer:
+    size, width = config.codebook_size, config.code_dim
+    if config.quantizer == "fsq":
+        return FiniteScalarQuantizer(config.fsq_levels, width)
+    if config.quantizer == "lfq":
+        bits = size.bit_length() - 1
+        return LookupFreeQuantizer(bits, width, config.commitment_weight, config.entropy_weight)
+    return VectorQuantizer(size, width, config.commitment_weight)

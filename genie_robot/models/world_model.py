@@ -5,7 +5,6 @@ Shapes: B batch, T frames, S = T - 1 steps, Y X pixels, N tokens per frame, A ac
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from genie_robot.config import WorldModelConfig, from_dict, to_dict
 from genie_robot.errors import ConfigError, ImageError, ModelFolderError
 from genie_robot.models.dynamics import Dynamics
+from genie_robot.models.hashing import weights_hash
 from genie_robot.models.latent_action import LatentActionModel
 from genie_robot.models.tokenizer import VideoTokenizer
 
@@ -47,21 +47,29 @@ class WorldModel(nn.Module):
         video = config.video
         patch = config.tokenizer.patch_size
         self.tokenizer = VideoTokenizer(config.tokenizer, video)
-        self.latent_action = LatentActionModel(config.latent_action, video)
+        self.latent_action = LatentActionModel(config.latent_action, video, config.tokenizer)
         self.dynamics = Dynamics(
             config.dynamics,
             config.tokenizer.codebook_size,
-            config.latent_action.num_actions,
+            config.latent_action,
             (video.height // patch, video.width // patch),
             video.num_frames,
         )
-        self.latent_actions = tuple(LatentAction(code) for code in range(config.latent_action.num_actions))
+        self.latent_actions = tuple(LatentAction(code) for code in range(self.num_actions))
         self._loaded_hash = ""
 
     @property
     def num_actions(self) -> int:
-        """Number of latent action codes."""
-        return self.config.latent_action.num_actions
+        """Number of latent action codes; 0 when actions are continuous."""
+        return self.config.latent_action.total_actions
+
+    def require_codes(self, what: str) -> None:
+        """Raise ConfigError, in the name of `what` needs them, when this model has no action codes."""
+        if self.config.latent_action.is_continuous:
+            raise ConfigError(
+                f"{what}: got a model with continuous latent actions, wanted one with codes "
+                "(latent_action.quantizer=vq or rvq)"
+            )
 
     @property
     def image_height(self) -> int:
@@ -86,13 +94,7 @@ class WorldModel(nn.Module):
     @property
     def hash(self) -> str:
         """First 12 hex digits of the SHA-256 of all weights as they were saved, whatever device and type they are in now."""
-        if self._loaded_hash:
-            return self._loaded_hash
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:12]
+        return self._loaded_hash or weights_hash(self)
 
     def to_float(self, video: np.ndarray) -> Tensor:
         """Check a uint8 video (B,T,Y,X,3) of the model's size and scale it to [0, 1] on the model's device."""
@@ -123,10 +125,22 @@ class WorldModel(nn.Module):
         """uint8 video (B,T,Y,X,3) of tokens."""
         return to_uint8(self.tokenizer.decode(tokens_BTN))
 
+    def action_input(self, video_BTYXC: Tensor) -> Tensor:
+        """The clip that the latent action model takes: a float video itself, or its tokens (B,T,N)."""
+        if self.config.latent_action.input == "pixels":
+            return video_BTYXC
+        with torch.no_grad():
+            return self.tokenizer.encode(video_BTYXC)
+
     @torch.no_grad()
     def infer_actions(self, video_BTYXC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (B,S) int64 and probabilities (B,S,A) float32 of the steps between frames."""
-        codes, probabilities = self.latent_action.infer(self.to_float(video_BTYXC))
+        """Codes (B,S) int64 and probabilities (B,S,A) float32 of the steps between frames.
+
+        Raises ConfigError when actions are continuous; `latent_action.infer` gives those.
+        """
+        self.require_codes("infer_actions")
+        codes, probabilities = self.latent_action.infer(self.action_input(self.to_float(video_BTYXC)))
+        assert probabilities is not None
         return codes.cpu().numpy(), probabilities.float().cpu().numpy()
 
     def save(self, folder: str | Path, card: str = "") -> Path:

@@ -1,4 +1,8 @@
-"""Spatial and temporal attention with QK-norm. Shapes: B batch, T frames, N tokens, D width, H heads, E head width."""
+"""Attention within a frame, through time, or both at once, with QK-norm.
+
+Shapes: B batch, T new frames, S frames attended to (past ones of the cache first), N tokens, D width, H heads,
+E head width.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genie_robot.nn.cache import LayerCache
+from genie_robot.nn.flops import product_flops
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -25,7 +30,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
 
 
 class Attention(nn.Module):
-    """Multi-head projections with QK-norm, shared by both axes."""
+    """Multi-head projections with QK-norm, shared by all kinds."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -43,6 +48,11 @@ class Attention(nn.Module):
             for part in self.qkv(x_BTND).chunk(3, dim=-1)
         )
         return _rms_norm(q, self.scale_q), _rms_norm(k, self.scale_k), v
+
+    def flops(self, queries: int, keys: int) -> int:
+        """Multiply-adds x 2 of `queries` tokens that attend to `keys` tokens each (masked ones are computed too)."""
+        projections = product_flops(self.qkv, queries) + product_flops(self.out, queries)
+        return projections + 4 * queries * keys * self.out.in_features
 
 
 def _rms_norm(x: Tensor, scale_E: Tensor) -> Tensor:
@@ -63,12 +73,31 @@ class TemporalAttention(Attention):
     """Attention of a token to the same place in other frames."""
 
     def forward(
-        self, x_BTND: Tensor, mask_TS: Tensor | None, cache: LayerCache | None = None, commit: bool = False
+        self, x_BTND: Tensor, mask_TS: Tensor | None, cache: LayerCache | None = None, past: int = 0
     ) -> Tensor:
-        """(B,T,N,D) -> (B,T,N,D). `mask_TS`: queries by keys (past frames of the cache come first)."""
+        """(B,T,N,D) -> (B,T,N,D). `past`: finished frames in `cache`, the first ones of S."""
         q, k, v = self.project(x_BTND, "b n h t e")
         if cache is not None:
-            k, v = cache.extend(k, v, commit)
+            k, v = cache.extend(k, v, past)
         # Fused kernels want 4 axes; places and heads are both batch here.
         out = attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), mask_TS)
         return self.out(rearrange(out, "(b n) h t e -> b t n (h e)", n=x_BTND.shape[2]))
+
+
+class FullAttention(Attention):
+    """Attention of a token to every token of its own and earlier frames (block-causal; C-ViViT)."""
+
+    def forward(
+        self, x_BTND: Tensor, mask_LM: Tensor | None, cache: LayerCache | None = None, past: int = 0
+    ) -> Tensor:
+        """(B,T,N,D) -> (B,T,N,D). `mask_LM`: L = T * N queries by M = S * N keys; see `mask_tokens`."""
+        q, k, v = self.project(x_BTND, "b n h t e")
+        if cache is not None:
+            k, v = cache.extend(k, v, past)
+        q, k, v = (rearrange(part, "b n h t e -> b h (t n) e") for part in (q, k, v))
+        return self.out(rearrange(attend(q, k, v, mask_LM), "b h (t n) e -> b t n (h e)", n=x_BTND.shape[2]))
+
+
+def mask_tokens(mask_TS: Tensor, num_tokens: int) -> Tensor:
+    """A mask between frames as one between all their tokens: (T,S) -> (T * N, S * N)."""
+    return mask_TS.repeat_interleave(num_tokens, 0).repeat_interleave(num_tokens, 1)

@@ -1,8 +1,9 @@
 """The exact temporal cache: keys and values of finished frames.
 
-Spatial attention, norms and FFN read one frame; temporal attention is causal. So the activations of a finished
-frame depend on frames up to it and never change while a later frame is refined, and all that a later frame needs
-of it are the temporal keys and values of each block. Nothing else is cached, and nothing is approximated.
+Spatial attention, norms and FFN read one frame; attention through time (to the same place, or to all tokens) is
+causal. So the activations of a finished frame depend on frames up to it and never change while a later frame is
+refined, and all that a later frame needs of it are the keys and values that each block attends to through time.
+Nothing else is cached, and nothing is approximated.
 
 Shapes: B batch, N tokens per frame, H heads, T frames, E head width.
 """
@@ -18,29 +19,24 @@ class LayerCache:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.length = 0
         self._keys_BNHTE: Tensor | None = None
         self._values_BNHTE: Tensor | None = None
 
-    def extend(self, keys_BNHTE: Tensor, values_BNHTE: Tensor, commit: bool) -> tuple[Tensor, Tensor]:
-        """Past keys and values followed by the new ones; `commit` also stores the new ones."""
-        new = keys_BNHTE.shape[3]
-        assert self.length + new <= self.capacity, (self.length, new, self.capacity)
+    def extend(self, keys_BNHTE: Tensor, values_BNHTE: Tensor, past: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of the `past` finished frames followed by the new ones, which are written after them."""
+        end = past + keys_BNHTE.shape[3]
+        assert end <= self.capacity, (past, end, self.capacity)
         if self._keys_BNHTE is None or self._values_BNHTE is None:
             shape = (*keys_BNHTE.shape[:3], self.capacity, keys_BNHTE.shape[4])
             self._keys_BNHTE, self._values_BNHTE = keys_BNHTE.new_empty(shape), values_BNHTE.new_empty(shape)
-        end = self.length + new
-        # The slot of the unfinished frame is scratch space: each refinement pass writes over it.
-        self._keys_BNHTE[:, :, :, self.length : end] = keys_BNHTE
-        self._values_BNHTE[:, :, :, self.length : end] = values_BNHTE
-        if commit:
-            self.length = end
+        # Slots after the finished frames are scratch space: each refinement pass writes over them.
+        self._keys_BNHTE[:, :, :, past:end] = keys_BNHTE
+        self._values_BNHTE[:, :, :, past:end] = values_BNHTE
         return self._keys_BNHTE[:, :, :, :end], self._values_BNHTE[:, :, :, :end]
 
     def fork(self, copies: int) -> LayerCache:
         """A cache whose batch holds `copies` copies of each row, side by side."""
         other = LayerCache(self.capacity)
-        other.length = self.length
         if self._keys_BNHTE is not None and self._values_BNHTE is not None:
             other._keys_BNHTE = self._keys_BNHTE.repeat_interleave(copies, dim=0)
             other._values_BNHTE = self._values_BNHTE.repeat_interleave(copies, dim=0)
@@ -48,16 +44,12 @@ class LayerCache:
 
 
 class TemporalCache:
-    """One `LayerCache` per block. `length` is the number of finished frames."""
+    """One `LayerCache` per block. `length` is the number of finished frames; only a commit raises it."""
 
     def __init__(self, num_layers: int, capacity: int) -> None:
         self.layers = [LayerCache(capacity) for _ in range(num_layers)]
         self.capacity = capacity
-
-    @property
-    def length(self) -> int:
-        """Finished frames in the cache."""
-        return self.layers[0].length
+        self.length = 0
 
     @property
     def is_full(self) -> bool:
@@ -69,6 +61,7 @@ class TemporalCache:
         assert copies >= 1, copies
         other = TemporalCache(0, self.capacity)
         other.layers = [layer.fork(copies) for layer in self.layers]
+        other.length = self.length
         return other
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genie_robot.config import SamplingConfig
 from genie_robot.models.world_model import WorldModel
 from genie_robot.sampling.context import CachedContext, RecomputedContext
 from genie_robot.sampling.rollout import imagine
@@ -23,10 +24,10 @@ def compare_cache(
     Returns `tokens_identical`, `tokens_compared`, `speedup` (median ratio of the processor time, or of wall time
     on a GPU, of `rounds` pairs), `cached_frames_per_s`, `recomputed_frames_per_s`, and what was run.
     """
-    codes_BS, _ = model.latent_action.infer(model.to_float(video_BTYXC))
+    inferred_BS, _ = model.latent_action.infer(model.action_input(model.to_float(video_BTYXC)))
     prompt_BTN = model.encode(video_BTYXC[:, :prompt_frames])
-    prompt_actions_BT = model.dynamics.produced_by(codes_BS[:, : prompt_frames - 1])
-    actions_BS = codes_BS[:, prompt_frames - 1 :]
+    prompt_actions_BT = model.dynamics.produced_by(inferred_BS[:, : prompt_frames - 1])
+    actions_BS = inferred_BS[:, prompt_frames - 1 :]
     clock = time.process_time if prompt_BTN.device.type == "cpu" else time.perf_counter
     seeds = range(len(prompt_BTN))
     seconds: dict[type[CachedContext], list[float]] = {CachedContext: [], RecomputedContext: []}
@@ -35,14 +36,16 @@ def compare_cache(
         for context, spent in seconds.items():
             started = clock()
             tokens[context] = imagine(
-                model.dynamics, prompt_BTN, prompt_actions_BT, actions_BS, seeds, steps=steps, context=context
+                *(model.dynamics, prompt_BTN, prompt_actions_BT, actions_BS, seeds),
+                sampling=SamplingConfig(steps),
+                context=context,
             )
             if prompt_BTN.device.type == "cuda":
                 torch.cuda.synchronize()
             spent.append(clock() - started)
     cached, recomputed = tokens[CachedContext], tokens[RecomputedContext]
     ratios = sorted(b / a for a, b in zip(seconds[CachedContext], seconds[RecomputedContext], strict=True))
-    frames = actions_BS.numel()
+    frames = len(actions_BS) * actions_BS.shape[1]
     return {
         "tokens_identical": bool(torch.equal(cached, recomputed)),
         "tokens_compared": cached.numel(),

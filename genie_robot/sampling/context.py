@@ -1,7 +1,8 @@
 """What the dynamics knows of the past while it refines a frame: cached, or run again in full.
 
 Both give the same logits (tested); `CachedContext` is the one to use, `RecomputedContext` is the yardstick
-that every other Genie implementation pays for. Shapes: B batch, T frames, N tokens per frame, V codebook.
+that every other Genie implementation pays for. Shapes: B batch, T frames, N tokens per frame, V codebook; actions
+are codes, or vectors with one axis more.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class CachedContext:
         assert self.tokens_BTN is not None and self.actions_BT is not None
         keep = self.cache.capacity // 2
         tokens, actions = self.tokens_BTN[:, -keep:], self.actions_BT[:, -keep:].clone()
-        actions[:, 0] = self.dynamics.no_action
+        actions[:, 0] = self.dynamics.without_action(actions[:, 0])
         self.cache, self.tokens_BTN, self.actions_BT = self.dynamics.transformer.new_cache(), None, None
         self.append(tokens, actions)
 

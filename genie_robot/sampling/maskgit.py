@@ -1,7 +1,7 @@
 """MaskGIT sampling of one frame (Chang 2022, arXiv 2202.04200; Genie, section 2.2).
 
-Tokens are revealed in a random order: confidence order tends to copy the frame before.
-Shapes: B batch, N tokens per frame, V codebook.
+Tokens are revealed in a random order by default: confidence order tends to copy the frame before.
+Shapes: B batch, N tokens per frame, V codebook, K numbers of a continuous action.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from genie_robot.errors import ConfigError
+from genie_robot.config import SamplingConfig
 from genie_robot.sampling.context import CachedContext
-from genie_robot.sampling.schedule import cosine_counts
+from genie_robot.sampling.schedule import halton_ranks, reveal_counts
 
 
 def frame_noise(generators: Sequence[torch.Generator], num_tokens: int) -> tuple[Tensor, Tensor]:
-    """All randomness of one frame, (B,N) each: order of reveal, and the uniform that draws each token.
+    """Two uniforms a token, (B,N) each: for its place in the order of reveal, and to draw it.
 
     One generator a row, so that a row's result does not depend on who shares its batch.
     """
@@ -30,29 +30,54 @@ def generate_frame(
     context: CachedContext,
     action_B: Tensor,
     generators: Sequence[torch.Generator],
-    *,
-    steps: int,
-    temperature: float,
+    sampling: SamplingConfig,
 ) -> Tensor:
-    """Tokens (B,N) of the next frame under `action_B`. Temperature 0 takes the likeliest token at each step.
+    """Tokens (B,N) of the next frame under `action_B`, codes (B,) or vectors (B,K); one CPU generator a row.
 
-    The context is not changed: `append` the result to go on from it.
+    Temperature 0 takes the likeliest token at each step. The context is not changed: `append` the result to go on
+    from it.
     """
-    if temperature < 0:
-        raise ConfigError(f"temperature: got {temperature}, wanted 0 or more")
     assert context.tokens_BTN is not None, "the context is empty: append a prompt first"
     batch, _, num_tokens = context.tokens_BTN.shape
+    counts = reveal_counts(num_tokens, sampling.steps, sampling.schedule)
     device = context.tokens_BTN.device
+    tokens_BN = torch.full((batch, num_tokens), context.dynamics.mask_id, dtype=torch.int64, device=device)
+    if sampling.order == "confidence":
+        return _by_confidence(context, tokens_BN, action_B, generators, sampling, counts)
     order_BN, uniform_BN = (noise.to(device) for noise in frame_noise(generators, num_tokens))
     rank_BN = order_BN.argsort(-1).argsort(-1)
-    tokens_BN = torch.full((batch, num_tokens), context.dynamics.mask_id, dtype=torch.int64, device=device)
+    if sampling.order == "halton":
+        rank_BN = torch.as_tensor(halton_ranks(*context.dynamics.grid), device=device).expand_as(rank_BN)
     shown = 0
-    for count in cosine_counts(num_tokens, steps):
+    for count in counts:
         logits_BNV = context.logits(tokens_BN, action_B).float()
         reveal_BN = (rank_BN >= shown) & (rank_BN < shown + count)
-        drawn_BN = _draw(logits_BNV, uniform_BN, temperature)
-        tokens_BN = torch.where(reveal_BN, drawn_BN, tokens_BN)
+        tokens_BN = torch.where(reveal_BN, _draw(logits_BNV, uniform_BN, sampling.temperature), tokens_BN)
         shown += count
+    return tokens_BN
+
+
+def _by_confidence(
+    context: CachedContext,
+    tokens_BN: Tensor,
+    action_B: Tensor,
+    generators: Sequence[torch.Generator],
+    sampling: SamplingConfig,
+    counts: list[int],
+) -> Tensor:
+    """Draw every hidden token anew at each pass and keep the ones that the model is surest of."""
+    for step, count in enumerate(counts, start=1):
+        noise_BN, uniform_BN = (
+            part.to(tokens_BN.device) for part in frame_noise(generators, tokens_BN.shape[1])
+        )
+        logits_BNV = context.logits(tokens_BN, action_B).float()
+        drawn_BN = _draw(logits_BNV, uniform_BN, sampling.temperature)
+        gumbel_BN = -(-noise_BN.clamp_min(1e-20).log()).clamp_min(1e-20).log()
+        noise = sampling.choice_temperature * (1 - step / len(counts))
+        sure_BN = logits_BNV.log_softmax(-1).gather(-1, drawn_BN[..., None])[..., 0] + noise * gumbel_BN
+        sure_BN = sure_BN.masked_fill(tokens_BN != context.dynamics.mask_id, float("-inf"))
+        chosen = sure_BN.topk(count, dim=-1).indices
+        tokens_BN = tokens_BN.scatter(-1, chosen, drawn_BN.gather(-1, chosen))
     return tokens_BN
 
 

@@ -1,6 +1,6 @@
 """Free-running imagination in token space for many clips at once.
 
-Shapes: B batch, T frames, N tokens per frame, S imagined steps.
+Shapes: B batch, T frames, N tokens per frame, S imagined steps. Actions are codes, or vectors with one axis more.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from genie_robot.config import MASKGIT_STEPS, TEMPERATURE
+from genie_robot.config import SamplingConfig
 from genie_robot.models.dynamics import Dynamics
 from genie_robot.sampling.context import CachedContext
 from genie_robot.sampling.maskgit import generate_frame
+
+AS_MEASURED = SamplingConfig()  # defaults that benchmarks/sampling.py found
 
 
 @torch.no_grad()
@@ -23,9 +25,7 @@ def imagine(
     prompt_actions_BT: Tensor,
     actions_BS: Tensor,
     seeds: Sequence[int],
-    *,
-    steps: int = MASKGIT_STEPS,
-    temperature: float = TEMPERATURE,
+    sampling: SamplingConfig = AS_MEASURED,
     context: type[CachedContext] = CachedContext,
 ) -> Tensor:
     """Tokens (B,S,N) of the frames that `actions_BS` produce after the prompt.
@@ -38,6 +38,6 @@ def imagine(
     frames = []
     for action_B in actions_BS.unbind(1):
         window.make_room()
-        frames.append(generate_frame(window, action_B, generators, steps=steps, temperature=temperature))
+        frames.append(generate_frame(window, action_B, generators, sampling))
         window.append(frames[-1][:, None], action_B[:, None])
     return torch.stack(frames, dim=1)

@@ -1,6 +1,6 @@
 """A running imagination: prompt frames in, one imagined frame per latent action out.
 
-Shapes: B batch, T frames, Y X pixels, C channels, N tokens per frame.
+Shapes: B batch, T frames, Y X pixels, C channels, N tokens per frame, K numbers of a continuous action.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genie_robot.config import MASKGIT_STEPS, TEMPERATURE
+from genie_robot.config import MASKGIT_STEPS, TEMPERATURE, SamplingConfig
 from genie_robot.errors import ActionError, ImageError
 from genie_robot.models.world_model import WorldModel, to_uint8
 from genie_robot.sampling.context import CachedContext
 from genie_robot.sampling.maskgit import generate_frame
-from genie_robot.sampling.schedule import cosine_counts
+from genie_robot.sampling.schedule import reveal_counts
 
 
 class WorldSession:
-    """One batch of imagined worlds on one model. Deterministic: the same prompt, seed and actions give the same frames."""
+    """One batch of imagined worlds on one model. Deterministic: the same prompt, seed and actions give the same frames.
+
+    How frames are sampled (`maskgit_steps` passes a frame, and the rest) is explained at `SamplingConfig`.
+    """
 
     def __init__(
         self,
@@ -27,16 +30,17 @@ class WorldSession:
         maskgit_steps: int = MASKGIT_STEPS,
         temperature: float = TEMPERATURE,
         seed: int = 0,
+        order: str = "random",
+        choice_temperature: float = 1.0,
+        schedule: str = "cosine",
     ) -> None:
-        cosine_counts(
-            model.config.tokens_per_frame, maskgit_steps
-        )  # refuses a wrong number now, not at step 1
         self.model = model
-        self.maskgit_steps = maskgit_steps
-        self.temperature = temperature
+        self.sampling = SamplingConfig(maskgit_steps, temperature, order, schedule, choice_temperature)
+        # Refuses a wrong number now, not at step 1.
+        reveal_counts(model.config.tokens_per_frame, maskgit_steps, schedule)
         self.seed = seed
         self._context = CachedContext(model.dynamics)
-        self._decoder_cache = model.tokenizer.transformer.new_cache()
+        self._decoder_cache = model.tokenizer.new_cache()
         self._generators: list[torch.Generator] = []
         self._is_batched = False
 
@@ -66,29 +70,25 @@ class WorldSession:
             raise ImageError(f"frames: got {np.shape(frames)}, wanted (T,Y,X,3) or (B,T,Y,X,3)")
         self._is_batched = frames.ndim == 5
         video = frames if self._is_batched else frames[None]
-        video = video[:, -(self.model.config.video.num_frames - 1) :]
-        tokens_BTN = self.model.encode(video)
-        codes_BS = (
-            self.model.latent_action.infer(self.model.to_float(video))[0] if video.shape[1] > 1 else None
-        )
-        batch = len(tokens_BTN)
-        if codes_BS is None:
-            codes_BS = tokens_BTN.new_empty((batch, 0))
-        self._generators = _generators(self.seed if seed is None else seed, batch)
+        video_BTYXC = self.model.to_float(video[:, -(self.model.config.video.num_frames - 1) :])
+        tokens_BTN = self.model.tokenizer.encode(video_BTYXC)
+        actions_BS, _ = self.model.latent_action.infer(self.model.action_input(video_BTYXC))
+        self._generators = _generators(self.seed if seed is None else seed, len(tokens_BTN))
         self._context = CachedContext(self.model.dynamics)
-        self._context.append(tokens_BTN, self.model.dynamics.produced_by(codes_BS))
-        self._decoder_cache = self.model.tokenizer.transformer.new_cache()
+        self._context.append(tokens_BTN, self.model.dynamics.produced_by(actions_BS))
+        self._decoder_cache = self.model.tokenizer.new_cache()
         frame_BYXC = self.model.tokenizer.decode(tokens_BTN, cache=self._decoder_cache, commit=True)[:, -1]
         return self._out(frame_BYXC)
 
     @torch.no_grad()
     def step(self, action: int | np.ndarray) -> np.ndarray:
-        """Imagine the next frame under a latent action code (one for all worlds, or one each, (B,))."""
+        """Imagine the next frame under a latent action: one for all worlds, or one each.
+
+        A code or (B,) of them; where the model's actions are continuous, floats (K,) or (B,K).
+        """
         action_B = self._check_action(action)
         self._context.make_room()
-        tokens_BN = generate_frame(
-            self._context, action_B, self._generators, steps=self.maskgit_steps, temperature=self.temperature
-        )
+        tokens_BN = generate_frame(self._context, action_B, self._generators, self.sampling)
         self._context.append(tokens_BN[:, None], action_B[:, None])
         return self._out(self._decode_next(tokens_BN))
 
@@ -99,9 +99,8 @@ class WorldSession:
         """
         if n < 1:
             raise ActionError(f"fork: got {n}, wanted 1 or more")
-        other = WorldSession(
-            self.model, maskgit_steps=self.maskgit_steps, temperature=self.temperature, seed=self.seed
-        )
+        other = WorldSession(self.model, seed=self.seed)
+        other.sampling = self.sampling
         other._context = self._context.fork(n)
         other._decoder_cache = self._decoder_cache.fork(n)
         other._is_batched = True
@@ -115,13 +114,15 @@ class WorldSession:
             # As the dynamics does: start afresh from the newer half of the window, the new frame included.
             assert self._context.tokens_BTN is not None
             window = self._context.tokens_BTN[:, -(self._decoder_cache.capacity // 2) :]
-            self._decoder_cache = tokenizer.transformer.new_cache()
+            self._decoder_cache = tokenizer.new_cache()
             return tokenizer.decode(window, cache=self._decoder_cache, commit=True)[:, -1]
         return tokenizer.decode(tokens_BN[:, None], cache=self._decoder_cache, commit=True)[:, 0]
 
     def _check_action(self, action: int | np.ndarray) -> Tensor:
         if not self.batch_size:
             raise ActionError("step: got an action before any prompt, wanted reset(frames) first")
+        if self.model.config.latent_action.is_continuous:
+            return self._check_vector(action)
         codes = np.asarray(action)
         if codes.dtype.kind not in "iu" or codes.ndim > 1 or codes.size not in (1, self.batch_size):
             raise ActionError(f"action: got {action!r}, wanted a whole number or {self.batch_size} of them")
@@ -131,6 +132,18 @@ class WorldSession:
                 f"action: got code {int(wrong.flat[0])}, wanted 0 to {self.model.num_actions - 1}"
             )
         return torch.as_tensor(codes.astype(np.int64), device=self.model.device).expand(self.batch_size)
+
+    def _check_vector(self, action: int | np.ndarray) -> Tensor:
+        width = self.model.config.latent_action.code_dim
+        vectors = np.asarray(action)
+        wrong_shape = vectors.shape not in ((width,), (1, width), (self.batch_size, width))
+        if vectors.dtype.kind != "f" or wrong_shape or not np.isfinite(vectors).all():
+            raise ActionError(
+                f"action: got {vectors.dtype} {vectors.shape}, wanted {width} finite floats (this model's actions are "
+                f"continuous), or {self.batch_size} rows of them"
+            )
+        action_BK = torch.as_tensor(vectors, dtype=torch.float32, device=self.model.device)
+        return action_BK.expand(self.batch_size, width)
 
     def _out(self, frame_BYXC: Tensor) -> np.ndarray:
         frame = to_uint8(frame_BYXC)

@@ -1,15 +1,13 @@
-"""Device, precision and threads."""
+"""Device and precision."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import nn
 
 from genie_robot.config import HardwareConfig
 from genie_robot.errors import ConfigError
-from genie_robot.nn.st_transformer import STBlock
 
 
 def pick_device(config: HardwareConfig) -> torch.device:
@@ -34,10 +32,3 @@ def pick_precision(config: HardwareConfig, device: torch.device) -> str:
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """The context in which forward passes run."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
-def compile_blocks(module: nn.Module) -> None:
-    """Compile each transformer block: one graph serves all blocks of a shape, so the wait is short."""
-    for part in module.modules():
-        if isinstance(part, STBlock):
-            part.compile()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from genie_robot.config import StageConfig
+from genie_robot.training.muon import Muon
 
 
 def build_optimizers(module: nn.Module, config: StageConfig) -> list[torch.optim.Optimizer]:
@@ -17,20 +19,30 @@ def build_optimizers(module: nn.Module, config: StageConfig) -> list[torch.optim
     chosen = {id(p) for p in hidden}
     rest = [p for _, p in named if id(p) not in chosen]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
+        torch.optim.AdamW(
+            _groups(rest), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        )
     ]
     if hidden:
-        optimizers.append(
-            torch.optim.Muon(hidden, lr=config.muon_learning_rate, weight_decay=config.weight_decay)
-        )
+        optimizers.append(Muon(hidden, lr=config.muon_learning_rate, weight_decay=config.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
     return optimizers
 
 
+def _groups(parameters: list[Tensor]) -> list[dict[str, list[Tensor]]]:
+    # Fused kernels take sharded and whole tensors, but not both at once.
+    sharded = [p for p in parameters if isinstance(p, DTensor)]
+    whole = [p for p in parameters if not isinstance(p, DTensor)]
+    return [{"params": group} for group in (sharded, whole) if group]
+
+
 def rate_factor(step: int, config: StageConfig) -> float:
-    """Warm-up, stable, cosine decay to the minimum: the factor on the peak rate at `step` (from 0)."""
+    """Warm-up, stable, cosine decay to the minimum: the factor on the peak rate at `step` (from 0).
+
+    `decay_share` 1 is the plain cosine schedule.
+    """
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     decay = max(1, round(config.steps * config.decay_share))
@@ -46,3 +58,26 @@ def set_rate(optimizers: list[torch.optim.Optimizer], step: int, config: StageCo
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
     return optimizers[0].param_groups[0]["lr"]
+
+
+def state_tensors(optimizers: list[torch.optim.Optimizer], module: nn.Module) -> dict[str, Tensor]:
+    """All optimizer state as `<parameter name>.<what>`: alike for any number of processes and any grouping."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    return {
+        f"{names[id(parameter)]}.{what}": value
+        for optimizer in optimizers
+        for parameter, state in optimizer.state.items()
+        for what, value in state.items()
+    }
+
+
+def create_state(optimizers: list[torch.optim.Optimizer], module: nn.Module) -> None:
+    """Make all optimizers have their state (at zero), so that a checkpoint can be read into it."""
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0  # set again at each step
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genie_robot.data.clips import ClipCache, build_clip_cache
-from genie_robot.data.loader import ClipLoader, permuted
+from genie_robot.data.loader import ClipLoader, ShuffledLoader, permuted
 from genie_robot.errors import CheckpointError, ConfigError, DataError
 
 LENGTHS = [5, 1, 0, 9, 4, 3]
@@ -54,7 +54,7 @@ def test_every_window_comes_once_per_epoch_and_never_crosses_a_border(cache: Cli
     assert loader.num_windows == 3 + 7 + 2 + 1
     assert loader.skipped_episodes == 2
     for _ in range(3):
-        seen = [corners(next(loader))[0] for _ in range(loader.num_windows)]
+        seen = [corners(next(loader).video_BTYXC)[0] for _ in range(loader.num_windows)]
         starts = sorted(window[0] for window in seen)
         wanted = [(e, s) for e, length in enumerate(LENGTHS) for s in range(length - 2)]
         assert starts == sorted(wanted)
@@ -65,13 +65,14 @@ def test_every_window_comes_once_per_epoch_and_never_crosses_a_border(cache: Cli
 
 def test_epochs_have_different_orders(cache: ClipCache) -> None:
     loader = ClipLoader(cache, 3, 13, seed=4)
-    first, second = corners(next(loader)), corners(next(loader))
+    first, second = corners(next(loader).video_BTYXC), corners(next(loader).video_BTYXC)
     assert first != second
     assert sorted(first) == sorted(second)
 
 
 def test_batches_are_contiguous_uint8(cache: ClipCache) -> None:
-    batch = next(iter(ClipLoader(cache, 2, 5)))
+    batch, labels = next(iter(ClipLoader(cache, 2, 5)))
+    assert labels is None
     assert batch.shape == (5, 2, 24, 32, 3)
     assert batch.dtype == np.uint8
     assert batch.flags.c_contiguous
@@ -81,7 +82,7 @@ def test_batches_are_contiguous_uint8(cache: ClipCache) -> None:
 def test_pairs_and_stride(cache: ClipCache) -> None:
     loader = ClipLoader(cache, 2, 4, frame_stride=3)
     assert loader.num_windows == 2 + 6 + 1
-    for window in corners(next(loader)):
+    for window in corners(next(loader).video_BTYXC):
         assert window[1] == (window[0][0], window[0][1] + 3)
 
 
@@ -98,33 +99,49 @@ def test_resume_is_exact(cache: ClipCache, batch_size: int, stop: int) -> None:
     next(other)
     other.load_state_dict(state)
     for batch in wanted:
-        np.testing.assert_array_equal(next(other), batch)
+        np.testing.assert_array_equal(next(other).video_BTYXC, batch.video_BTYXC)
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_share_the_windows_without_overlap(cache: ClipCache, world_size: int) -> None:
-    one = ClipLoader(cache, 3, 2, seed=5)
-    many = [ClipLoader(cache, 3, 2, seed=5, rank=rank, world_size=world_size) for rank in range(world_size)]
-    for _ in range(10):
-        wanted = [window for _ in range(world_size) for window in one.next_windows()]
-        got = [window for loader in many for window in loader.next_windows()]
-        assert got == wanted
-    assert len({json.dumps(loader.state_dict()) for loader in many}) == 1
+class Numbers(ShuffledLoader[list[int]]):
+    """Gives the window numbers themselves."""
+
+    def __next__(self) -> list[int]:
+        return self.next_numbers().tolist()
 
 
-def test_another_number_of_ranks_goes_on_at_the_same_place(cache: ClipCache) -> None:
-    two = [ClipLoader(cache, 3, 2, seed=5, rank=rank, world_size=2) for rank in range(2)]
-    for loader in two:
-        loader.next_windows()
-    one = ClipLoader(cache, 3, 2)
-    one.load_state_dict(two[1].state_dict())
-    assert one.next_windows() == two[0].next_windows()
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 30), st.integers(0, 9))
+def test_processes_share_the_rows_of_one_batch(rows: int, world_size: int, stop: int, seed: int) -> None:
+    """The batch of a step does not depend on the number of processes, also after resuming with another number."""
+    batch_size = rows * world_size
+    one = Numbers(17, batch_size, seed, 0, 1)
+    for _ in range(stop):
+        next(one)
+    many = [Numbers(17, batch_size, seed, rank, world_size) for rank in range(world_size)]
+    for loader in many:
+        loader.load_state_dict(one.state_dict())
+    for _ in range(4):
+        wanted = next(one)
+        assert [number for loader in many for number in next(loader)] == wanted
+        assert all(loader.state_dict() == one.state_dict() for loader in many)
+
+
+def test_a_process_reads_its_rows_only(cache: ClipCache) -> None:
+    whole = next(ClipLoader(cache, 3, 6, seed=5)).video_BTYXC
+    for rank in range(3):
+        loader = ClipLoader(cache, 3, 6, seed=5, rank=rank, world_size=3)
+        assert (loader.rows, loader.batch_size) == (2, 6)
+        np.testing.assert_array_equal(next(loader).video_BTYXC, whole[2 * rank : 2 * rank + 2])
+
+
+def test_a_batch_that_does_not_divide_is_refused(cache: ClipCache) -> None:
+    with pytest.raises(ConfigError, match=r"batch_size: got 4, wanted a multiple .* processes \(3\)"):
+        ClipLoader(cache, 3, 4, rank=0, world_size=3)
 
 
 def test_a_batch_larger_than_the_data(cache: ClipCache) -> None:
     loader = ClipLoader(cache, 9, 5, seed=1)
     assert loader.num_windows == 1
-    assert {tuple(window[0]) for window in corners(next(loader))} == {(3, 0)}
+    assert {tuple(window[0]) for window in corners(next(loader).video_BTYXC)} == {(3, 0)}
     assert loader.state_dict() == {"seed": 1, "epoch": 5, "position": 0, "num_windows": 1}
 
 

@@ -88,6 +88,10 @@ def test_the_other_door_gives_the_same_episodes(folder: Path) -> None:
             assert (one.source, one.instruction) == (two.source, two.instruction)
             np.testing.assert_array_equal(one.frames_TYXC, two.frames_TYXC)
             np.testing.assert_array_equal(one.actions_TA, two.actions_TA)
+        chosen = [episode.source for episode in other.episodes(split)][:1]
+        for source in (dataset, other):
+            for episode in source.episodes(split, actions=chosen.__contains__):
+                assert (episode.actions_TA is not None) == (episode.source in chosen)
 
 
 def test_what_we_write_decodes_whole_in_tfds(

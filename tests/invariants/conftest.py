@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,17 +19,19 @@ from genie_robot.config import (
 from genie_robot.models.world_model import WorldModel
 
 STACK = TransformerConfig(num_layers=2, dim=16, num_heads=2)
+LOCAL = replace(STACK, local_conv=True)
+FULL = replace(STACK, attention="full")
+VARIANTS = ("tiny", "paper", "prepend_rvq", "adaln_gaussian", "tokens_full")
 
 
 def small_config(variant: str, num_frames: int = 6) -> WorldModelConfig:
-    """`tiny`: the choices of the tiny preset; `paper`: those of the robotics preset."""
-    local = TransformerConfig(num_layers=2, dim=16, num_heads=2, local_conv=True)
-    if variant == "tiny":
+    """`tiny`: the choices of the tiny preset; `paper`: those of the robotics preset; the others name their choices."""
+    video = VideoConfig(16, 24, num_frames, 5.0)
+    if variant in ("tiny", "adaln_gaussian"):
         tokenizer = TokenizerConfig(
-            4, "patch_mlp", STACK, local, "conv", "fsq", codebook_size=24, code_dim=8, fsq_levels=(4, 3, 2)
+            4, "patch_mlp", STACK, LOCAL, "conv", "fsq", codebook_size=24, code_dim=8, fsq_levels=(4, 3, 2)
         )
         action = LatentActionConfig(encoder="conv", conv_channels=8, code_dim=8, change_weight=5.0)
-        stack = local
     else:
         tokenizer = TokenizerConfig(
             4, "st_transformer", STACK, STACK, "linear", "vq", codebook_size=24, code_dim=8
@@ -40,13 +43,19 @@ def small_config(variant: str, num_frames: int = 6) -> WorldModelConfig:
             decoder_transformer=STACK,
             code_dim=8,
         )
-        stack = STACK
-    return WorldModelConfig(
-        variant, VideoConfig(16, 24, num_frames, 5.0), tokenizer, action, DynamicsConfig(stack)
-    )
+    dynamics = DynamicsConfig(LOCAL if variant in ("tiny", "prepend_rvq") else STACK)
+    if variant == "prepend_rvq":
+        action = replace(action, quantizer="rvq", num_actions=4, num_codebooks=2)
+        dynamics = replace(dynamics, action_mode="prepend")
+    elif variant == "adaln_gaussian":
+        action = replace(action, quantizer="gaussian", code_dim=4)
+        dynamics = replace(dynamics, action_mode="adaln")
+    elif variant == "tokens_full":
+        action, dynamics = replace(action, input="tokens"), DynamicsConfig(FULL)
+    return WorldModelConfig(variant, video, tokenizer, action, dynamics)
 
 
-@pytest.fixture(params=["tiny", "paper"])
+@pytest.fixture(params=VARIANTS)
 def model(request: pytest.FixtureRequest) -> WorldModel:
     """A small WorldModel of each variant, float64, all weights random."""
     return make_model(request.param)
@@ -54,12 +63,25 @@ def model(request: pytest.FixtureRequest) -> WorldModel:
 
 def make_model(variant: str, num_frames: int = 6) -> WorldModel:
     """Random weights everywhere: zero-initialised projections would hide every leak."""
+    return randomised(small_config(variant, num_frames))
+
+
+def randomised(config: WorldModelConfig) -> WorldModel:
+    """A model in float64 and evaluation mode whose weights are all away from their start."""
     torch.manual_seed(0)
-    model = WorldModel(small_config(variant, num_frames)).double().eval()
+    model = WorldModel(config).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     return model
+
+
+def random_actions(model: WorldModel, *shape: int) -> torch.Tensor:
+    """Codes of `shape`, or for continuous actions vectors with one axis more."""
+    config = model.config.latent_action
+    if config.is_continuous:
+        return torch.randn(*shape, config.code_dim, dtype=model.dynamics.head.weight.dtype)
+    return torch.randint(config.total_actions, shape)
 
 
 @pytest.fixture

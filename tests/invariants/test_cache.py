@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from genie_robot.models.dynamics import two_stream_mask
+from genie_robot.config import SamplingConfig
 from genie_robot.models.world_model import WorldModel
 from genie_robot.sampling.context import CachedContext, RecomputedContext
 from genie_robot.sampling.rollout import imagine
 from genie_robot.simulation.world_session import WorldSession
+from tests.invariants.conftest import random_actions
 
 
 def _prompt(model: WorldModel, frames: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
-    tokens, actions = torch.randint(24, (3, frames, 24)), torch.randint(8, (3, frames - 1))
+    tokens, actions = torch.randint(24, (3, frames, 24)), random_actions(model, 3, frames - 1)
     return tokens, model.dynamics.produced_by(actions)
 
 
@@ -24,7 +25,7 @@ def test_cached_logits_equal_recomputed_ones_in_float64(model: WorldModel) -> No
         torch.manual_seed(3)
         context.append(*_prompt(model))
     for _ in range(8):  # past the window of 6: both drop the older half
-        tokens, action = torch.randint(25, (3, 24)), torch.randint(8, (3,))
+        tokens, action = torch.randint(25, (3, 24)), random_actions(model, 3)
         for context in contexts:
             context.make_room()
         cached, recomputed = (context.logits(tokens, action) for context in contexts)
@@ -33,13 +34,23 @@ def test_cached_logits_equal_recomputed_ones_in_float64(model: WorldModel) -> No
             context.append(tokens.clamp_max(23)[:, None], action[:, None])
 
 
-@pytest.mark.parametrize("steps", [1, 4, 24])
-def test_free_run_gives_the_same_tokens_in_float32(model: WorldModel, steps: int) -> None:
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingConfig(1),
+        SamplingConfig(4),
+        SamplingConfig(24),
+        SamplingConfig(4, order="halton", schedule="arccos"),
+        SamplingConfig(4, order="confidence"),
+    ],
+    ids=lambda config: f"{config.order}-{config.steps}",
+)
+def test_free_run_gives_the_same_tokens_in_float32(model: WorldModel, sampling: SamplingConfig) -> None:
     model.float()
     tokens, actions = _prompt(model)
-    future = torch.randint(8, (3, 9))
+    future = random_actions(model, 3, 9)
     cached, recomputed = (
-        imagine(model.dynamics, tokens, actions, future, range(3), steps=steps, context=context)
+        imagine(model.dynamics, tokens, actions, future, range(3), sampling, context)
         for context in (CachedContext, RecomputedContext)
     )
     assert torch.equal(cached, recomputed)
@@ -48,27 +59,19 @@ def test_free_run_gives_the_same_tokens_in_float32(model: WorldModel, steps: int
 def test_a_pass_without_commit_leaves_no_trace(model: WorldModel) -> None:
     context = CachedContext(model.dynamics)
     context.append(*_prompt(model))
-    tokens, action = torch.randint(25, (3, 24)), torch.randint(8, (3,))
+    tokens, action = torch.randint(25, (3, 24)), random_actions(model, 3)
     before = context.logits(tokens, action)
-    context.logits(torch.randint(25, (3, 24)), torch.randint(8, (3,)))
+    context.logits(torch.randint(25, (3, 24)), random_actions(model, 3))
     assert torch.equal(before, context.logits(tokens, action))
 
 
 def test_training_pass_equals_what_the_cached_sampler_computes(model: WorldModel) -> None:
     """Masked copies in the two-stream pass = one cached pass after the finished frames before them."""
     dynamics, steps = model.dynamics, 4
-    tokens, actions = torch.randint(24, (2, steps + 1, 24)), torch.randint(8, (2, steps))
+    tokens, actions = torch.randint(24, (2, steps + 1, 24)), random_actions(model, 2, steps)
     produced = dynamics.produced_by(actions)
     masked = torch.where(torch.rand(2, steps, 24) < 0.5, dynamics.mask_id, tokens[:, 1:])
-    index = torch.arange(steps)
-    x = dynamics.transformer(
-        dynamics._embed(
-            torch.cat([tokens[:, :-1], masked], 1), torch.cat([produced[:, :-1], produced[:, 1:]], 1)
-        ),
-        frame_index_T=torch.cat([index, index + 1]),
-        mask_TS=two_stream_mask(steps, index.device),
-    )
-    trained = dynamics.head(x[:, steps:])
+    trained = dynamics.two_stream_logits(tokens[:, :-1], masked, produced)
     for t in range(steps):
         context = CachedContext(dynamics)
         context.append(tokens[:, : t + 1], produced[:, : t + 1])
@@ -78,7 +81,7 @@ def test_training_pass_equals_what_the_cached_sampler_computes(model: WorldModel
 
 def test_streamed_decoding_equals_decoding_at_once(model: WorldModel) -> None:
     tokens = torch.randint(24, (2, 6, 24))
-    cache = model.tokenizer.transformer.new_cache()
+    cache = model.tokenizer.new_cache()
     streamed = [model.tokenizer.decode(tokens[:, t : t + 1], cache=cache, commit=True) for t in range(6)]
     torch.testing.assert_close(torch.cat(streamed, 1), model.tokenizer.decode(tokens), rtol=0, atol=1e-11)
 
@@ -88,7 +91,8 @@ def test_forks_share_the_past_and_differ_by_their_action_alone(model: WorldModel
     prompt = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 3), np.uint8)
     session = WorldSession(model, maskgit_steps=4, seed=5)
     session.reset(prompt)
-    session.step(2)
-    futures = session.fork(8).step(np.arange(8))
-    assert np.array_equal(futures[6], session.step(6))
+    actions = random_actions(model, 8).numpy()
+    session.step(actions[2])
+    futures = session.fork(8).step(actions)
+    assert np.array_equal(futures[6], session.step(actions[6]))
     assert len(np.unique(futures.reshape(8, -1), axis=0)) > 1

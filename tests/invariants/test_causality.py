@@ -1,4 +1,4 @@
-"""No network may look into the future, and the action's decoder may not look at the frame it must predict."""
+"""No network may look into the future (the latent action decoder: tests/models/test_latent_action.py)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from genie_robot.models.world_model import WorldModel
+from tests.invariants.conftest import random_actions
 
 Video = Callable[..., torch.Tensor]
 
@@ -31,43 +32,29 @@ def test_a_latent_action_depends_on_frames_up_to_its_own_result(model: WorldMode
     first = video()
     second = first.clone()
     second[:, 3:] = torch.rand_like(second[:, 3:])
-    a, b = model.latent_action.encoder(first), model.latent_action.encoder(second)
+    a, b = (model.latent_action.encoder(model.action_input(clip)) for clip in (first, second))
     torch.testing.assert_close(a[:, :2], b[:, :2], rtol=0, atol=1e-12)  # steps 0->1 and 1->2
     assert (a[:, 2] - b[:, 2]).abs().max() > 1e-6  # step 2->3 sees frame 3
 
 
-def test_frame_t_plus_1_reaches_its_prediction_through_the_action_alone(
-    model: WorldModel, video: Video
-) -> None:
-    clip = video().requires_grad_(True)
-    action_model = model.latent_action
-    with_action = action_model(clip)["reconstruction"]
-    actions = action_model.quantizer(action_model.encoder(clip)).vectors.detach()
-    without_action = action_model.decoder(clip[:, :-1], actions)
-    for t in range(clip.shape[1] - 1):
-        (leak,) = torch.autograd.grad(without_action[:, t].sum(), clip, retain_graph=True)
-        assert leak[:, t + 1 :].abs().max() == 0
-        assert leak[:, t].abs().max() > 0
-    t = 2
-    (through,) = torch.autograd.grad(with_action[:, t].sum(), clip)
-    assert through[:, t + 1].abs().max() > 0
-
-
-def test_dynamics_logits_depend_on_the_past_and_on_the_action_that_leads_there(model: WorldModel) -> None:
-    tokens, actions = torch.randint(24, (2, 5, 24)), torch.randint(8, (2, 4))
+def test_dynamics_logits_depend_on_the_past_alone(model: WorldModel) -> None:
+    tokens, actions = torch.randint(24, (2, 5, 24)), random_actions(model, 2, 4)
     dynamics = model.dynamics
     logits = dynamics.logits(tokens, dynamics.produced_by(actions))
     later = tokens.clone()
     later[:, 3:] = (later[:, 3:] + 1) % 24
     changed = dynamics.logits(later, dynamics.produced_by(actions))
     torch.testing.assert_close(logits[:, :3], changed[:, :3], rtol=0, atol=1e-12)
+    assert (logits[:, 3:] - changed[:, 3:]).abs().amax((0, 2, 3)).min() > 1e-6
 
 
 @pytest.mark.parametrize("step", range(4))
 def test_action_t_changes_frame_t_plus_1_and_none_before(model: WorldModel, step: int) -> None:
-    tokens, actions = torch.randint(24, (2, 5, 24)), torch.randint(8, (2, 4))
+    tokens, actions = torch.randint(24, (2, 5, 24)), random_actions(model, 2, 4)
     other = actions.clone()
-    other[:, step] = (other[:, step] + 1) % 8
+    other[:, step] = (
+        -actions[:, step] if actions.is_floating_point() else (actions[:, step] + 1) % model.num_actions
+    )
     dynamics = model.dynamics
     a = dynamics.logits(tokens, dynamics.produced_by(actions))
     b = dynamics.logits(tokens, dynamics.produced_by(other))

@@ -15,6 +15,7 @@ import genie_robot
 from genie_robot.config import TrainConfig, VideoConfig, WorldModelConfig, from_dict, to_dict
 from genie_robot.errors import ConfigError, ModelFolderError
 from genie_robot.models.world_model import LatentAction, WorldModel
+from genie_robot.simulation.world_session import WorldSession
 from tests.invariants.conftest import make_model
 
 
@@ -126,7 +127,7 @@ def test_configs_survive_a_round_trip(repository_root: Path) -> None:
     [
         ({"stage": "everything"}, "stage"),
         ({"model": {"video": {"height": 63}}}, "patch_size"),
-        ({"model": {"tokenizer": {"quantizer": "lfq"}}}, "quantizer"),
+        ({"model": {"tokenizer": {"quantizer": "kmeans"}}}, "quantizer"),
         ({"model": {"dynamics": {"token_noise": 1.5}}}, "token_noise"),
         ({"training": {"dynamics": {"steps": 0}}}, "steps"),
         ({"training": {"dynamics": {"num_frames": 17}}}, "num_frames"),
@@ -145,3 +146,42 @@ def test_configs_cannot_be_changed_after_their_check() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         VideoConfig().height = 63  # type: ignore[misc]
     assert WorldModelConfig().tokens_per_frame == 256
+
+
+@pytest.mark.parametrize("variant", ["prepend_rvq", "adaln_gaussian", "tokens_full"])
+def test_every_kind_of_action_imagines_and_survives_its_folder(variant: str, tmp_path: Path) -> None:
+    original = make_model(variant).float()
+    original.save(tmp_path)
+    model = genie_robot.load(str(tmp_path))
+    assert model.hash == original.hash and model.config == original.config
+    video = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 24, 3), np.uint8)
+    clip = model.action_input(model.to_float(video))
+    inferred = model.latent_action.infer(clip)[0]
+    assert torch.equal(inferred, original.latent_action.infer(clip)[0])
+    films = []
+    for one in (original, model):
+        session = WorldSession(one, maskgit_steps=2)
+        session.reset(video)
+        films.append(np.stack([session.step(inferred[:, t % 2].numpy()) for t in range(8)]))
+    assert np.array_equal(films[0], films[1])
+    assert (
+        len(json.loads((tmp_path / "latent_actions.json").read_text())["latent_actions"])
+        == ({"prepend_rvq": 16, "adaln_gaussian": 0, "tokens_full": 8}[variant])
+    )
+
+
+def test_the_input_of_the_action_model_is_what_it_was_built_for() -> None:
+    clip = torch.rand(1, 3, 16, 24, 3, dtype=torch.float64)
+    for variant in ("paper", "tokens_full"):
+        model = make_model(variant)
+        given = model.action_input(clip)
+        assert torch.equal(given, clip if variant == "paper" else model.tokenizer.encode(clip))
+
+
+def test_what_needs_codes_is_refused_in_one_line_for_continuous_actions() -> None:
+    model = make_model("adaln_gaussian").float()
+    assert model.num_actions == 0 and model.latent_actions == ()
+    with pytest.raises(ConfigError, match=r"infer_actions: got .* continuous .* wanted .* codes") as error:
+        model.infer_actions(np.zeros((1, 3, 16, 24, 3), np.uint8))
+    assert "\n" not in str(error.value)
+    make_model("prepend_rvq").require_codes("nothing")

@@ -8,7 +8,7 @@ import pytest
 from genie_robot.errors import ActionError, ConfigError, ImageError
 from genie_robot.models.world_model import WorldModel
 from genie_robot.simulation.world_session import WorldSession
-from tests.invariants.conftest import make_model
+from tests.invariants.conftest import VARIANTS, make_model, random_actions
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +91,47 @@ def test_a_wrong_number_of_maskgit_steps_is_refused_at_once(model: WorldModel, s
 def test_wrong_prompts_are_refused(model: WorldModel, frames: object) -> None:
     with pytest.raises(ImageError, match="wanted"):
         WorldSession(model).reset(frames)  # type: ignore[arg-type]
+
+
+def test_continuous_actions_steer_and_wrong_ones_are_refused(prompt: np.ndarray) -> None:
+    model = make_model("adaln_gaussian").float()
+    session = WorldSession(model, maskgit_steps=4)
+    session.reset(prompt)
+    up, down = np.full(4, 2.0, np.float32), np.full(4, -2.0)
+    futures = session.fork(2).step(np.stack([up, down, up, down]))
+    assert not np.array_equal(futures[0], futures[1])
+    for wrong in (3, np.arange(4), np.ones(5), np.ones((3, 4)), np.array([0, 0, 0, np.nan]), "up", None):
+        with pytest.raises(ActionError, match="4 finite floats"):
+            session.step(wrong)  # type: ignore[arg-type]
+    together = session.step(np.stack([up, down]))
+    assert np.array_equal(together[0], futures[0]) and np.array_equal(together[1], futures[3])
+
+
+def test_residual_codes_steer_up_to_the_last_one(prompt: np.ndarray) -> None:
+    session = WorldSession(make_model("prepend_rvq").float(), maskgit_steps=2)
+    session.reset(prompt[0])
+    assert session.fork(16).step(np.arange(16)).shape == (16, 16, 24, 3)
+    with pytest.raises(ActionError, match="0 to 15"):
+        session.step(16)
+
+
+def test_sampling_choices_reach_the_sampler_and_the_forks(model: WorldModel, prompt: np.ndarray) -> None:
+    films = {}
+    for order in ("random", "confidence", "halton"):
+        session = WorldSession(model, maskgit_steps=4, temperature=1.0, order=order, schedule="arccos")
+        session.reset(prompt[0])
+        forked = session.fork(1)
+        films[order] = np.stack([session.step(action) for action in (1, 2, 3)])
+        assert np.array_equal(np.stack([forked.step(action)[0] for action in (1, 2, 3)]), films[order])
+    assert len({film.tobytes() for film in films.values()}) == 3
+    with pytest.raises(ConfigError, match="order"):
+        WorldSession(model, order="spiral")
+
+
+def test_a_prompt_of_one_frame_is_enough(prompt: np.ndarray) -> None:
+    for variant in VARIANTS:
+        model = make_model(variant).float()
+        session = WorldSession(model, maskgit_steps=2)
+        assert session.reset(prompt[:, :1]).shape == (2, 16, 24, 3)
+        session.step(random_actions(model, 2).numpy())
+        assert session.frames_in_context == 2

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
-import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,11 +20,13 @@ import torch
 import yaml
 
 import genie_robot
-from genie_robot.config import TrainConfig, to_dict
-from genie_robot.errors import CheckpointError, ConfigError, DiskFullError, TrainingDivergedError
-from genie_robot.training import checkpoint, run
+from genie_robot.config import TrainConfig, from_dict, to_dict
+from genie_robot.errors import CheckpointError, ConfigError, TrainingDivergedError
+from genie_robot.models.world_model import WorldModel
+from genie_robot.training import checkpoint, run, trainer
+from genie_robot.training.batch import Batch, clip_generators
 from genie_robot.training.logs import read_rows
-from genie_robot.training.stages import TokenizerStage
+from genie_robot.training.stages import DynamicsStage, Losses, Term, TokenizerStage, build_stage
 
 MakeConfig = Callable[..., TrainConfig]
 CHILD = """
@@ -46,9 +49,11 @@ def _start(config: TrainConfig, file: Path) -> subprocess.Popen[str]:
 
 
 def _weights(config: TrainConfig, stage: str) -> dict[str, torch.Tensor]:
-    state = checkpoint.load_newest(Path(config.output) / stage / "checkpoints")
-    assert state is not None and state["step"] == getattr(config.training, stage).steps
-    return state["model"]
+    folder = Path(config.output) / stage / "checkpoints"
+    network = getattr(WorldModel(config.model), stage)
+    found = checkpoint.load_weights(folder, stage, network, averaged=False)
+    assert found is not None and found["step"] == getattr(config.training, stage).steps
+    return network.state_dict()
 
 
 def _wait_for(folder: Path, process: subprocess.Popen[str], count: int = 1) -> None:
@@ -72,9 +77,10 @@ def test_all_stages_give_a_model_that_opens_alone(make_config: MakeConfig) -> No
         assert rows[-1]["step"] == 6
         assert list((Path(config.output) / stage / "samples").glob("*.png"))
         assert list((Path(config.output) / stage / "tensorboard").iterdir())
-    before = {path: path.stat().st_mtime_ns for path in Path(config.output).rglob("*.pt")}
+    before = {path: path.stat().st_mtime_ns for path in Path(config.output).rglob("*.distcp")}
     run.run(config)  # finished stages are not trained again
-    assert before == {path: path.stat().st_mtime_ns for path in Path(config.output).rglob("*.pt")}
+    assert before
+    assert before == {path: path.stat().st_mtime_ns for path in Path(config.output).rglob("*.distcp")}
 
 
 @pytest.mark.parametrize("stage", ["tokenizer", "latent_action", "dynamics"])
@@ -87,7 +93,7 @@ def test_resumed_after_kill_9_equals_uninterrupted_bit_for_bit(
     _wait_for(Path(killed.output) / stage / "checkpoints", process)
     process.kill()
     process.communicate(timeout=10)
-    reached = checkpoint.load_newest(Path(killed.output) / stage / "checkpoints")
+    reached = checkpoint.newest_run(Path(killed.output) / stage / "checkpoints")
     assert reached is not None and reached["step"] < 14, "killed too late to prove anything"
     run.run(killed)
     a, b = _weights(straight, stage), _weights(killed, stage)
@@ -108,39 +114,8 @@ def test_ctrl_c_saves_and_says_so(make_config: MakeConfig, tmp_path: Path, numbe
     assert process.returncode == 130
     assert "saved" in errors.splitlines()[-1] and "go on" in errors.splitlines()[-1]
     assert "Traceback" not in errors
-    state = checkpoint.load_newest(Path(config.output) / "tokenizer" / "checkpoints")
+    state = checkpoint.newest_run(Path(config.output) / "tokenizer" / "checkpoints")
     assert state is not None and f"step {state['step']}" in errors
-
-
-def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
-    small, big = {"step": 1, "x": torch.zeros(10)}, {"step": 2, "x": torch.zeros(1_000_000)}
-    checkpoint.save(tmp_path, 1, small)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))  # writes beyond fail, as on a full disk
-    try:
-        with pytest.raises(DiskFullError, match=r"step 2.*step_00000001"):
-            checkpoint.save(tmp_path, 2, big)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert [path.name for path in tmp_path.iterdir()] == ["step_00000001.pt"]
-    assert checkpoint.load_newest(tmp_path)["step"] == 1  # type: ignore[index]
-
-
-def test_old_checkpoints_go_and_a_damaged_newest_is_passed_over(tmp_path: Path) -> None:
-    for step in (1, 2, 3):
-        checkpoint.save(tmp_path, step, {"step": step})
-    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == [
-        "step_00000002.pt",
-        "step_00000003.pt",
-    ]
-    newest = checkpoint.checkpoints(tmp_path)[-1]
-    newest.write_bytes(newest.read_bytes()[:100])
-    assert checkpoint.load_newest(tmp_path) == {"step": 2}
-    for path in checkpoint.checkpoints(tmp_path):
-        path.write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match="none of 2"):
-        checkpoint.load_newest(tmp_path)
 
 
 def test_going_on_with_another_configuration_is_refused(make_config: MakeConfig) -> None:
@@ -160,23 +135,130 @@ def test_a_run_without_data_is_refused(make_config: MakeConfig) -> None:
         run.run(dataclasses.replace(config, data=dataclasses.replace(config.data, path="")))
 
 
-def test_divergence_stops_and_names_the_last_good_checkpoint(
+@pytest.mark.parametrize(
+    ("factor", "at", "message"),
+    [
+        (float("nan"), 5, r"loss is nan.*step 5.*step_00000004"),
+        (1e6, 71, r"loss jumped.*step 71.*step_00000070"),
+    ],
+)
+def test_divergence_stops_before_the_update_and_names_the_last_good_checkpoint(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, factor: float, at: int, message: str
+) -> None:
+    calls = iter(range(1, 1000))
+    original = TokenizerStage.losses
+
+    def losses(self: TokenizerStage, *args: Any) -> Losses:
+        loss, weight = original(self, *args).terms["tokenizer"]
+        return Losses({"tokenizer": Term(loss * (factor if next(calls) == at else 1.0), weight)}, {})
+
+    monkeypatch.setattr(TokenizerStage, "losses", losses)
+    config = make_config("tokenizer", steps=80, validate_every=100)
+    with pytest.raises(TrainingDivergedError, match=message):
+        run.run(config)
+    module = WorldModel(config.model).tokenizer
+    found = checkpoint.load_weights(
+        Path(config.output) / "tokenizer" / "checkpoints", "tokenizer", module, False
+    )
+    assert found is not None and found["step"] == at - 1
+    assert all(torch.isfinite(value).all() for value in module.state_dict().values())
+
+
+def _with(config: TrainConfig, **groups: dict[str, Any]) -> TrainConfig:
+    """`config` with other fields in nested groups, e.g. model={"tokenizer": {"quantizer": "lfq"}}."""
+
+    def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+        return old | {k: merged(old[k], v) if isinstance(v, dict) else v for k, v in new.items()}
+
+    return from_dict(TrainConfig, merged(to_dict(config), groups))
+
+
+@pytest.mark.parametrize("how", ["parallel", "end_to_end"])
+def test_co_training_moves_both_networks_and_goes_on_bit_for_bit(make_config: MakeConfig, how: str) -> None:
+    straight = _with(make_config("all", "straight"), training={"co_training": how})
+    model = WorldModel.load(run.run(straight))
+    assert not (Path(straight.output) / "latent_action").exists()
+    stage = build_stage("dynamics", straight)
+    start = stage.model.latent_action.encoder.state_dict()
+    assert any(not torch.equal(start[k], v) for k, v in model.latent_action.encoder.state_dict().items())
+    again = _with(make_config("all", "again"), training={"co_training": how})
+    run.run(again)
+    folder = Path(again.output) / "dynamics" / "checkpoints"
+    for path in (checkpoint.checkpoints(folder)[-1], Path(again.output) / "world_model"):
+        shutil.rmtree(path)
+    rest = WorldModel.load(run.run(again))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, rest.state_dict()[name]), name
+
+
+def _gradients(config: TrainConfig) -> tuple[DynamicsStage, dict[str, bool]]:
+    stage = build_stage("dynamics", config)
+    assert isinstance(stage, DynamicsStage)
+    with torch.no_grad():  # the zero projections of a new network would hide the gradient
+        for parameter in stage.networks.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    video = torch.rand(2, 6, 16, 24, 3)
+    terms = stage.losses(Batch(video), clip_generators(0, 0, 0, 2)).terms
+    terms["dynamics"].loss.backward()
+    encoder = stage.model.latent_action.encoder.parameters()
+    return stage, {"encoder": any(p.grad is not None and bool(p.grad.any()) for p in encoder)}
+
+
+@pytest.mark.parametrize(("how", "reaches"), [("parallel", False), ("end_to_end", True)])
+def test_the_dynamics_loss_reaches_the_action_encoder_end_to_end_only(
+    make_config: MakeConfig, how: str, reaches: bool
+) -> None:
+    torch.manual_seed(0)
+    _, found = _gradients(_with(make_config("all"), training={"co_training": how}))
+    assert found["encoder"] is reaches
+
+
+def test_the_dynamics_train_from_a_token_cache_that_is_made_once(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = iter(range(100))
-    original = TokenizerStage.loss
+    monkeypatch.setattr(trainer, "LOG_EVERY", 1)
+    config = _with(make_config("all", "tokens"), data={"tokens": True})
+    run.run(config)
+    rows = read_rows(Path(config.output) / "dynamics" / "metrics.jsonl")
+    losses = [row["loss"] for row in rows if row["split"] == "train"]
+    assert len(losses) == 6 and all(math.isfinite(loss) for loss in losses)
+    index = list((Path(config.data.cache) / "tokens").rglob("index.json"))
+    assert index
+    before = {path: path.stat().st_mtime_ns for path in index}
+    shutil.rmtree(Path(config.output) / "dynamics")
+    run.run(config)  # the cache is used again
+    assert before == {path: path.stat().st_mtime_ns for path in index}
+    again = read_rows(Path(config.output) / "dynamics" / "metrics.jsonl")
+    assert [row["loss"] for row in again if row["split"] == "train"] == losses
 
-    def loss(self: TokenizerStage, *args: Any) -> dict[str, torch.Tensor]:
-        out = original(self, *args)
-        return {**out, "loss": out["loss"] * (float("nan") if next(calls) == 4 else 1.0)}
 
-    monkeypatch.setattr(TokenizerStage, "loss", loss)
-    config = make_config("tokenizer", steps=20)
-    with pytest.raises(TrainingDivergedError, match=r"step 5.*step_00000004"):
-        run.run(config)
-    state = checkpoint.load_newest(Path(config.output) / "tokenizer" / "checkpoints")
-    assert state is not None
-    assert all(torch.isfinite(value).all() for value in state["model"].values() if value.is_floating_point())
+def test_every_loss_of_the_tokenizer_trains_through_the_loop(make_config: MakeConfig, tmp_path: Path) -> None:
+    class Features(torch.nn.Module):
+        def forward(self, frames: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.avg_pool2d(frames, 2)
+
+    file = tmp_path / "features.pt"
+    torch.jit.trace(Features(), torch.rand(2, 3, 16, 24)).save(str(file))
+    config = _with(
+        make_config("tokenizer", steps=12, validate_every=12),
+        model={
+            "tokenizer": {
+                **{"perceptual_weight": 0.1, "perceptual_network": str(file), "adversarial_weight": 0.1},
+                **{"discriminator_channels": 8, "quantizer": "lfq", "codebook_size": 32, "fsq_levels": []},
+            }
+        },
+    )
+    run.run(config)
+    rows = read_rows(Path(config.output) / "tokenizer" / "metrics.jsonl")
+    row = next(row for row in rows if row["split"] == "train")
+    assert {"loss", "perceptual_loss", "generator_loss", "discriminator_loss"} <= set(row)
+    assert {"tokens_per_s", "mfu", "memory_gib", "data_wait", "gradient_norm", "learning_rate"} <= set(row)
+    run.run(dataclasses.replace(config, stage="tokenizer"))  # opens again with its discriminator
+
+
+def test_wandb_without_the_package_is_refused(make_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match="pip install wandb"):
+        run.run(dataclasses.replace(make_config("tokenizer"), wandb="project"))
 
 
 def test_training_never_reads_an_action(

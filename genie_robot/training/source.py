@@ -1,0 +1,88 @@
+"""Where a stage's batches come from: the clip cache, or for the dynamics the token cache, onto the training device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genie_robot.config import StageConfig, TrainConfig
+from genie_robot.data.clips import ClipCache
+from genie_robot.data.loader import ClipLoader, Clips
+from genie_robot.data.token_cache import TokenLoader
+from genie_robot.training.batch import Batch
+from genie_robot.training.hardware import autocast, pick_precision
+from genie_robot.training.parallel import Processes
+from genie_robot.training.stages import Stage
+from genie_robot.training.tokens import build_token_cache
+
+VALIDATION_CLIPS = 32
+
+
+class _Loader(Protocol):
+    def __next__(self) -> Any: ...
+    def state_dict(self) -> dict[str, int]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Source:
+    """Endless batches for one process; its state is that of the loader, alike in all processes."""
+
+    def __init__(self, loader: _Loader, device: torch.device) -> None:
+        self._loader, self._device = loader, device
+
+    def __next__(self) -> Batch:
+        """This process's clips of the next batch."""
+        read = next(self._loader)
+        if isinstance(read, Clips):
+            return to_batch(read, self._device)
+        return Batch(tokens_BTN=self._move(read.tokens_BTN).long(), actions=self._actions(read.actions))
+
+    def _actions(self, actions: np.ndarray) -> Tensor:
+        moved = self._move(actions)
+        return moved if moved.is_floating_point() else moved.long()
+
+    def _move(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self._device, non_blocking=True)
+
+    def state_dict(self) -> dict[str, int]:
+        """Place in the data."""
+        return self._loader.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on at `state`."""
+        self._loader.load_state_dict(state)
+
+
+def to_batch(clips: Clips, device: torch.device) -> Batch:
+    """Pictures as float in [0, 1] on the device, labels as they are."""
+    video = torch.from_numpy(clips.video_BTYXC).to(device, non_blocking=True).float() / 255
+    labels = None if clips.labels_BSA is None else torch.from_numpy(clips.labels_BSA).to(device)
+    return Batch(video_BTYXC=video, labels_BSA=labels)
+
+
+def build_source(
+    stage: Stage, config: TrainConfig, output: Path, cache: ClipCache, processes: Processes
+) -> Source:
+    """The batches of `stage` for this process."""
+    stage_config: StageConfig = getattr(config.training, stage.name)
+    shape = (stage_config.num_frames, stage_config.batch_size)
+    place = {"seed": config.seed, "rank": processes.rank, "world_size": processes.world_size}
+    if not (config.data.tokens and stage.name == "dynamics"):
+        return Source(ClipLoader(cache, *shape, **place), processes.device)
+    root = Path(config.data.cache) if config.data.cache else output / "cache"
+
+    folder = root / "tokens" / str(stage_config.num_frames)
+    with autocast(pick_precision(config.hardware, processes.device), processes.device):
+        tokens = build_token_cache(stage.model, cache, folder, stage_config.num_frames, processes=processes)
+    return Source(TokenLoader(tokens, stage_config.batch_size, **place), processes.device)
+
+
+def held_out_batch(cache: ClipCache, num_frames: int, device: torch.device) -> Batch:
+    """The same clips for every validation of every run."""
+    loader = ClipLoader(cache, num_frames, min(VALIDATION_CLIPS, 8 * len(cache)), seed=0)
+    return to_batch(next(loader), device)

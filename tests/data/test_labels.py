@@ -1,0 +1,131 @@
+"""Robot actions of a share of the episodes: which are read, what the cache holds, what the loader gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genie_robot.data import rlds
+from genie_robot.data.clips import ClipCache, build_clip_cache
+from genie_robot.data.labels import is_labelled
+from genie_robot.data.loader import ClipLoader
+from genie_robot.data.rlds import open_dataset
+from genie_robot.errors import ConfigError, DataError
+
+Write = Callable[..., Path]
+LENGTHS = [5, 1, 0, 9, 4, 3, 6, 7]
+SHARE = 0.6
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1), st.floats(0, 1))
+def test_a_larger_share_contains_a_smaller_one(number: int, one: float, other: float) -> None:
+    source = f"toy/train/{number}"
+    assert is_labelled(source, 1.0) and not is_labelled(source, 0.0)
+    assert is_labelled(source, min(one, other)) <= is_labelled(source, max(one, other))
+
+
+def test_the_share_is_the_share() -> None:
+    assert np.mean([is_labelled(f"toy/train/{number}", 0.3) for number in range(4000)]) == pytest.approx(
+        0.3, abs=0.03
+    )
+
+
+@pytest.fixture
+def folder(write: Write) -> Path:
+    return write(train=LENGTHS, val=[2])
+
+
+@pytest.fixture
+def labelled(folder: Path, tmp_path: Path) -> ClipCache:
+    return build_clip_cache(folder, tmp_path / "labelled", 24, 32, label_share=SHARE)
+
+
+def test_the_cache_holds_the_actions_of_chosen_episodes(folder: Path, labelled: ClipCache) -> None:
+    assert labelled.labels_FA is not None
+    assert labelled.labels_FA.shape == (sum(LENGTHS), 7)
+    chosen = 0
+    for entry, episode in zip(labelled.episodes, open_dataset(folder).episodes(actions=True), strict=True):
+        assert episode.actions_TA is not None
+        stored = labelled.labels_FA[entry.offset : entry.offset + entry.num_frames]
+        assert np.isnan(stored[-1:]).all(), "no frame follows the last one"
+        if is_labelled(entry.source, SHARE):
+            np.testing.assert_array_equal(stored[:-1], episode.actions_TA[:-1])
+            chosen += 1
+        else:
+            assert np.isnan(stored).all()
+    assert 0 < chosen < len(LENGTHS)
+
+
+def test_actions_of_other_episodes_are_never_parsed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    original = rlds.parse_example
+
+    def spy(payload: Any, wanted: set[str]) -> Any:
+        asked.append(any("action" in path for path in wanted))
+        return original(payload, wanted)
+
+    monkeypatch.setattr(rlds, "parse_example", spy)
+    build_clip_cache(folder, tmp_path / "none", 8, 8)
+    assert asked == [False] * len(LENGTHS)
+    asked.clear()
+    build_clip_cache(folder, tmp_path / "some", 8, 8, label_share=SHARE)
+    assert asked == [is_labelled(f"toy/train/{number}", SHARE) for number in range(len(LENGTHS))]
+
+
+def test_labels_lie_beside_their_frames_and_are_standardised(labelled: ClipCache) -> None:
+    loader = ClipLoader(labelled, 3, 64, seed=1)
+    video, labels = next(loader)
+    assert labels is not None and labels.shape == (64, 2, 7) and labels.dtype == np.float32
+    assert labelled.labels_FA is not None
+    known = labelled.labels_FA[~np.isnan(labelled.labels_FA).any(1)].astype(np.float64)
+    standard = (known - known.mean(0)) / known.std(0)
+    everything = labelled.standard_labels(0, labelled.num_frames)
+    np.testing.assert_allclose(everything[~np.isnan(everything).any(1)], standard, atol=1e-5)
+    for clip, rows in zip(video, labels, strict=True):
+        episode, first = int(clip[0, 0, 0, 0]), int(clip[0, 0, 0, 1])  # written into the corner pixel
+        wanted = everything[labelled.episodes[episode].offset + first :][:2]
+        np.testing.assert_array_equal(rows, wanted)
+        assert np.isnan(rows).all() != is_labelled(labelled.episodes[episode].source, SHARE)
+
+
+def test_labels_change_neither_frames_nor_order(folder: Path, labelled: ClipCache, tmp_path: Path) -> None:
+    plain = build_clip_cache(folder, tmp_path / "plain", 24, 32)
+    assert sorted(path.name for path in plain.folder.iterdir()) == ["frames.u8", "index.json"]
+    assert plain.hash != labelled.hash
+    one, other = (next(ClipLoader(cache, 3, 9, seed=2)) for cache in (plain, labelled))
+    np.testing.assert_array_equal(one.video_BTYXC, other.video_BTYXC)
+
+
+def test_a_constant_number_is_left_at_zero(
+    tmp_path: Path, new_episode: Callable[..., dict[str, Any]]
+) -> None:
+    from genie_robot.data.rlds_writer import write_dataset
+
+    actions = np.tile(np.array([0, 0, 0, 0, 0, 0, 2.5], np.float32), (4, 1))
+    actions[:, 0] = [1, 2, 3, 4]
+    episode = {key: new_episode(0, 5)[key] for key in ("frames_TYXC", "instruction")} | {"actions": actions}
+    data = write_dataset(tmp_path / "data", "flat", "1.0.0", {"train": [episode]}, (24, 32), 5.0)
+    cache = build_clip_cache(data, tmp_path / "flat", 24, 32, label_share=1.0)
+    labels = cache.standard_labels(0, 4)
+    assert np.isfinite(labels).all() and (labels[:, 1:] == 0).all()
+    np.testing.assert_allclose(labels[:, 0], np.array([-3, -1, 1, 3]) / np.sqrt(5), rtol=1e-6)
+
+
+def test_mistakes_are_said(folder: Path, labelled: ClipCache, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"label_share: got 1e-06, .* 0 steps; wanted a larger share"):
+        build_clip_cache(folder, tmp_path / "few", 8, 8, label_share=1e-6)
+    with pytest.raises(ConfigError, match="share between 0 and 1"):
+        build_clip_cache(folder, tmp_path / "few", 8, 8, label_share=1.5)
+    with pytest.raises(ConfigError, match="frame_stride=1 with labels"):
+        ClipLoader(labelled, 2, 2, frame_stride=2)
+    (labelled.folder / "actions.f32").write_bytes(b"1234")
+    with pytest.raises(DataError, match=r"actions\.f32 has 4 bytes"):
+        ClipCache.open(labelled.folder)

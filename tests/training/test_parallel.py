@@ -1,0 +1,166 @@
+"""Two processes train as one does: same losses, checkpoints that either can go on from."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from genie_robot.config import HardwareConfig, TrainConfig, from_dict, to_dict
+from genie_robot.errors import ConfigError
+from genie_robot.models.world_model import WorldModel
+from genie_robot.nn.st_transformer import STBlock
+from genie_robot.training import run, trainer
+from genie_robot.training.checkpoint import checkpoints
+from genie_robot.training.logs import read_rows
+from genie_robot.training.parallel import ONE_PROCESS, joined, prepare
+from tests.invariants.conftest import make_model, small_config
+
+MakeConfig = Callable[..., TrainConfig]
+CHILD = """
+import sys, yaml, warnings
+warnings.simplefilter("error", RuntimeWarning)
+from genie_robot.config import TrainConfig, from_dict
+from genie_robot.training import run, trainer
+trainer.LOG_EVERY = 1
+run.run(from_dict(TrainConfig, yaml.safe_load(open(sys.argv[1]))))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _log_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "LOG_EVERY", 1)
+
+
+def _run_processes(config: TrainConfig, tmp_path: Path, processes: int = 2) -> None:
+    file, script = tmp_path / "config.yaml", tmp_path / "child.py"
+    file.write_text(yaml.safe_dump(to_dict(config)))
+    script.write_text(CHILD)
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"),
+        *(str(script), str(file)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def _curve(config: TrainConfig, stage: str, *names: str) -> torch.Tensor:
+    rows = read_rows(Path(config.output) / stage / "metrics.jsonl")
+    return torch.tensor([[row[name] for name in names] for row in rows if row["split"] == "train"])
+
+
+def _with(config: TrainConfig, output: str, variant: str = "paper", **hardware: object) -> TrainConfig:
+    values = to_dict(config)
+    values["output"] = str(Path(config.output).parent / output)
+    values["model"] = to_dict(small_config(variant))
+    values["hardware"] |= hardware
+    return from_dict(TrainConfig, values)
+
+
+def _assert_same_curve(got: torch.Tensor, wanted: torch.Tensor) -> None:
+    """Loss to a thousandth. Gradients pass the bf16 rounding of Muon in the steps before, so: to a fiftieth."""
+    torch.testing.assert_close(got[:, 0], wanted[:, 0], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(got[:, 1], wanted[:, 1], rtol=2e-2, atol=1e-5)
+
+
+@pytest.mark.parametrize(("variant", "shard"), [("paper", 0), ("tiny", 0), ("paper", 1)])  # 1: plain DDP
+def test_two_processes_follow_the_curve_of_one_and_one_goes_on_from_two(
+    make_config: MakeConfig, tmp_path: Path, variant: str, shard: int
+) -> None:
+    config = make_config("all", steps=6, ema_decay=0.9)
+    one, two = _with(config, "one", variant), _with(config, "two", variant, shard=shard)
+    run.run(one)
+    _run_processes(two, tmp_path)
+    names = ("loss", "gradient_norm")
+    for stage in ("tokenizer", "latent_action", "dynamics"):
+        alone, together = _curve(one, stage, *names), _curve(two, stage, *names)
+        assert alone.shape == (6, 2)
+        _assert_same_curve(together, alone)
+        assert alone[0, 0] != alone[5, 0]
+    # Back to step 4 of the two-process run, and on with one process.
+    newest = Path(two.output) / "dynamics" / "checkpoints"
+    shutil.rmtree(checkpoints(newest)[-1])
+    assert [path.name for path in checkpoints(newest)] == ["step_00000004"]
+    run.run(replace(two, hardware=one.hardware))
+    _assert_same_curve(_curve(two, "dynamics", *names), _curve(one, "dynamics", *names))
+    models = [WorldModel.load(Path(c.output) / "world_model") for c in (one, two)]
+    for a, b in zip(models[0].dynamics.parameters(), models[1].dynamics.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-2, atol=2e-3)
+
+
+def test_micro_batches_give_the_step_of_the_whole_batch(make_config: MakeConfig) -> None:
+    config = make_config("all", steps=4)
+    whole, parts = _with(config, "whole"), _with(config, "parts", micro_batch_size=1)
+    for each in (whole, parts):
+        run.run(each)
+    for stage in ("tokenizer", "latent_action", "dynamics"):
+        torch.testing.assert_close(
+            _curve(parts, stage, "loss", "gradient_norm"),
+            _curve(whole, stage, "loss", "gradient_norm"),
+            rtol=1e-3,
+            atol=1e-5,
+        )
+
+
+@pytest.mark.parametrize("mode", ["selective", "full"])
+def test_recomputation_changes_memory_and_not_the_result(make_config: MakeConfig, mode: str) -> None:
+    config = make_config("tokenizer", steps=3)
+    plain, again = _with(config, "plain"), _with(config, "again", recompute=mode)
+    for each in (plain, again):
+        run.run(each)
+    names = ("loss", "gradient_norm")
+    torch.testing.assert_close(
+        _curve(again, "tokenizer", *names), _curve(plain, "tokenizer", *names), rtol=1e-5, atol=1e-7
+    )
+
+
+def _saved_bytes(mode: str) -> int:
+    """Bytes kept for the backward pass of the dynamics."""
+    torch.manual_seed(0)
+    model = make_model("paper").float()
+    networks = torch.nn.ModuleDict({"dynamics": model.dynamics})
+    prepare(networks, HardwareConfig(recompute=mode), "fp32", ONE_PROCESS)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    blocks = [part for part in model.modules() if isinstance(part, STBlock)]
+    assert blocks
+    tokens, actions = torch.randint(24, (2, 5, 24)), torch.randint(8, (2, 4))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = model.dynamics(tokens, actions, [torch.Generator().manual_seed(row) for row in range(2)])
+    assert out["loss"].requires_grad
+    return sum(kept.values())
+
+
+def test_full_recomputation_keeps_less_than_half() -> None:
+    assert _saved_bytes("full") < _saved_bytes("none") / 2
+
+
+def test_float8_without_torchao_or_a_gpu_is_refused() -> None:
+    networks = torch.nn.ModuleDict({"dynamics": make_model("paper").dynamics})
+    with pytest.raises(ConfigError, match=r"hardware\.float8"):
+        prepare(networks, HardwareConfig(float8=True), "fp32", ONE_PROCESS)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with joined(torch.device("cpu")) as processes:
+        assert (processes.rank, processes.world_size) == (0, 1)
+    from genie_robot.data.loader import ClipLoader
+
+    config = make_config("tokenizer")
+    caches = run._caches(config, Path(config.output), ONE_PROCESS)
+    with pytest.raises(ConfigError, match="3"):
+        ClipLoader(caches[0], 6, 4, rank=0, world_size=3)

@@ -162,7 +162,7 @@ def _one_loss(bench: Bench, config: TrainConfig, name: str, precision: str) -> f
         out = stage.losses(Batch(clips.to(bench.device)), clip_generators(0, 0, 0, 2))
     loss = next(iter(out.terms.values())).loss
     loss.backward()
-    return float(loss)
+    return float(loss.detach())
 
 
 @torch.no_grad()
@@ -236,7 +236,7 @@ def frames(bench: Bench) -> list[dict[str, Any]]:
                 window = _window(bench, config, dynamics, 1, context)
                 sampling = SamplingConfig(steps, temperature=1.0, order="halton")
 
-                def frame(window: Any = window, sampling: SamplingConfig = sampling) -> None:
+                def frame(window: Any = window, sampling: Any = sampling, action: Any = action) -> None:
                     generate_frame(window, action, [torch.Generator().manual_seed(0)], sampling)
 
                 row[f"{name}_s"] = bench.seconds(frame, rounds=3)

@@ -1,4 +1,4 @@
-"""How to sample: PSNR t frames after the prompt by temperature and passes, on validation episodes of the training data.
+"""How to sample: PSNR t frames after the prompt by temperature, passes, order and schedule, on validation episodes of the training data.
 
     python benchmarks/sampling.py [model folder] > benchmarks/results/sampling_<machine>_<date>.md
 
@@ -22,7 +22,13 @@ from genie_robot.simulation.mujoco.generate import generate_episodes
 
 MIX = {"play": 0.3, "push": 0.35, "lift": 0.35}  # as the dynamics was trained
 EPISODES, PROMPT, HORIZON = 60, 2, 4
-SETTINGS = [(0.0, 8), (0.3, 8), (0.6, 8), (1.0, 8), (0.3, 2), (0.3, 4), (0.3, 16)]
+SETTINGS = [
+    *(SamplingConfig(8, temperature) for temperature in (0.0, 0.3, 0.6, 1.0)),
+    *(SamplingConfig(steps, 0.3) for steps in (2, 4, 16)),
+    *(SamplingConfig(steps, 0.3, order="halton") for steps in (4, 8)),
+    SamplingConfig(8, 0.3, order="halton", schedule="arccos"),
+    *(SamplingConfig(8, 0.3, order="confidence", choice_temperature=choice) for choice in (0.0, 1.0)),
+]
 
 
 @torch.no_grad()
@@ -50,19 +56,24 @@ def main() -> None:
     )
     print(f"Copy-last-frame: {psnr(video[:, PROMPT - 1], video[:, -1]):.2f} dB.\n")
     print(
-        "| temperature | passes | PSNR, inferred codes | PSNR, shuffled codes | dPSNR |\n| --- | --- | --- | --- | --- |"
+        "| order | schedule | temperature | passes | PSNR, inferred codes | PSNR, shuffled codes | dPSNR |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |"
     )
-    for temperature, steps in SETTINGS:
+    for sampling in SETTINGS:
         scores = []
         for actions in (true, true.flatten()[order].view_as(true)):
             frames = imagine(
                 *(model.dynamics, tokens[:, :PROMPT], produced[:, :PROMPT], actions, range(EPISODES)),
-                SamplingConfig(steps, temperature),
+                sampling,
             )
             shown = model.tokenizer.decode(torch.cat([tokens[:, :PROMPT], frames], dim=1))
             scores.append(psnr(to_uint8(shown)[:, -1], video[:, -1]))
+        order_name = sampling.order
+        if order_name == "confidence":
+            order_name += f" (choice {sampling.choice_temperature:g})"
         print(
-            f"| {temperature} | {steps} | {scores[0]:.2f} | {scores[1]:.2f} | {scores[0] - scores[1]:.2f} |",
+            f"| {order_name} | {sampling.schedule} | {sampling.temperature} | {sampling.steps} "
+            f"| {scores[0]:.2f} | {scores[1]:.2f} | {scores[0] - scores[1]:.2f} |",
             flush=True,
         )
 

@@ -157,17 +157,20 @@ class LatentActionConfig:
     commitment_weight: float = 0.25
     change_weight: float = 0.0  # extra loss weight of pixels that change between frames
     input: str = "pixels"  # or "tokens" of the frozen tokenizer (the paper's ablation, Table 2)
-    quantizer: str = "vq"  # or "rvq": num_codebooks codes a step, each on what is left; "gaussian": continuous
+    # "vq"; "rvq": num_codebooks codes a step, each on what the ones before left; "gaussian": continuous
+    quantizer: str = "vq"
     num_codebooks: int = 1  # rvq: 2 or 3 give 64 or 512 actions of 8 codes each
     kl_weight: float = 2e-4  # of gaussian (the beta of AdaWorld, arXiv 2503.18938)
     reset_share: float = 0.5  # a code used less than this share of a uniform one is moved onto data; 0: never
     decoder_history: str = "all"  # or "first": the decoder sees the first frame alone (TinyWorlds)
-    variance_weight: float = 0.0  # hinge that keeps the encoder's outputs apart, against collapse (TinyWorlds)
+    variance_weight: float = 0.0  # hinge that keeps the encoder's outputs apart (TinyWorlds)
     label_weight: float = 0.0  # auxiliary head that predicts the robot action of labelled steps
     label_dim: int = 7
 
     def __post_init__(self) -> None:
-        _positive(self, "num_actions", "code_dim", "patch_size", "conv_channels", "num_codebooks", "label_dim")
+        _positive(
+            self, "num_actions", "code_dim", "patch_size", "conv_channels", "num_codebooks", "label_dim"
+        )
         _at_least_zero(self, "commitment_weight", "change_weight", "kl_weight", "reset_share")
         _at_least_zero(self, "variance_weight", "label_weight")
         _one_of(self, "encoder", ("st_transformer", "conv"))
@@ -207,7 +210,7 @@ class DynamicsConfig:
     history: str = "clean"
     mask_schedule: str = "cosine"  # rates cos(u pi/2); or "uniform": between 0.5 and 1 (the paper)
     mask_rate_per: str = "frame"  # or "sample", "batch": what shares one rate
-    clean_share: float = 0.0  # history=masked: share of clips in which only the frames after a random one are masked
+    clean_share: float = 0.0  # history=masked: share of clips that hide only frames after a random one
 
     def __post_init__(self) -> None:
         _one_of(self, "action_mode", ("add", "prepend", "adaln"))
@@ -332,7 +335,8 @@ class HardwareConfig:
     threads: int = 0  # 0: torch's own choice
     compile: bool = False
     shard: int = 0  # processes that share one copy of the weights (FSDP2); 0: all of them, 1: none (DDP)
-    recompute: str = "none"  # activations computed again in the backward pass: "selective" (all but products), "full"
+    # activations computed again in the backward pass: "none", "selective" (all but matrix products), "full"
+    recompute: str = "none"
     micro_batch_size: int = 0  # clips that one process takes at once; 0: its whole share of the batch
     float8: bool = False  # matrix products of the blocks in float8 (torchao, Hopper GPUs and later)
     peak_tflops: float = 0.0  # of one device, for MFU; 0: looked up, else measured
@@ -401,6 +405,12 @@ class TrainConfig:
                 f"training.{name}.num_frames",
                 frames,
                 f"at most model.video.num_frames ({self.model.video.num_frames})",
+            )
+        labelled = (self.data.label_share > 0, self.model.latent_action.label_weight > 0)
+        if labelled[0] != labelled[1]:
+            raise ConfigError(
+                f"data.label_share: got {self.data.label_share} with model.latent_action.label_weight "
+                f"{self.model.latent_action.label_weight}, wanted both above 0 (use some labels) or both 0 (none)"
             )
         if self.training.co_training != "none" and self.data.tokens:
             raise ConfigError(

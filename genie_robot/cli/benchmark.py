@@ -88,11 +88,10 @@ def _training(model: Any, video: Any) -> dict[str, Any]:
     """One optimizer step of the dynamics on a batch of real clips, in the precision that training would choose."""
     import copy
 
-    import torch
-
     from genie_robot.config import HardwareConfig, StageConfig
     from genie_robot.training.hardware import autocast, pick_precision
     from genie_robot.training.optim import build_optimizers
+    from genie_robot.training.throughput import peak_flops
 
     device = model.device
     precision = pick_precision(HardwareConfig(), device)
@@ -109,24 +108,14 @@ def _training(model: Any, video: Any) -> dict[str, Any]:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-    def product(a: torch.Tensor) -> None:
-        a @ a
-
     seconds = _median_s(step)
     batch, frames, places = tokens_BTN.shape
-    tokens = (
-        batch * 2 * (frames - 1) * places
-    )  # finished frames and masked copies both pass through the network
-    size = 2048
-    matrix = torch.randn(
-        size, size, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32
-    )
-    peak = 2 * size**3 / _median_s(lambda: product(matrix))
-    flops = 6 * sum(p.numel() for p in dynamics.transformer.blocks.parameters()) * tokens
+    flops = batch * dynamics.training_flops(frames)
     return {
         "step_s": round(seconds, 4),
-        "tokens_per_s": round(tokens / seconds),
-        "mfu": round(flops / seconds / peak, 3),  # of a large matrix product measured in the same run
+        "tokens_per_s": round(batch * frames * places / seconds),
+        # of the data sheet's peak, or on an unknown device of a large matrix product measured in the same run
+        "mfu": round(flops / seconds / peak_flops(device, precision), 3),
         "precision": precision,
     }
 

@@ -53,6 +53,12 @@ def add_parser(subparsers: Any) -> None:
         "--temperature", type=float, default=TEMPERATURE, help="of sampling (default: %(default)s)"
     )
     parser.add_argument(
+        "--order",
+        choices=("random", "confidence", "halton"),
+        default="random",
+        help="in which the tokens of a frame are revealed (default: %(default)s)",
+    )
+    parser.add_argument(
         "--out",
         default="outputs/imagine",
         metavar="BASE",
@@ -97,7 +103,9 @@ def run(args: argparse.Namespace) -> int:
     model = open_model(args.model)
     prompt, future = _prompt(args, model)
     codes = _codes(args, model, prompt, future)
-    session = WorldSession(model, maskgit_steps=args.maskgit_steps, temperature=args.temperature)
+    session = WorldSession(
+        model, maskgit_steps=args.maskgit_steps, temperature=args.temperature, order=args.order
+    )
     frames = [session.reset(prompt, seed=args.seed)]
     frames += [session.step(code) for code in tqdm(codes, desc="imagine", unit="frame", leave=False)]
     film = np.stack(frames)

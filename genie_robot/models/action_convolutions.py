@@ -118,7 +118,8 @@ class _FilmDecoder(nn.Module):
 
     def _act(self, x: Tensor, actions_BSK: Tensor) -> Tensor:
         """Features (B*S,4C,Y,X) under the actions."""
-        scale1, shift1, scale2, shift2 = self.film(actions_BSK).flatten(0, 1)[..., None, None].chunk(4, dim=1)
+        film = self.film(actions_BSK.to(self.film.weight.dtype)).flatten(0, 1)[..., None, None]
+        scale1, shift1, scale2, shift2 = film.chunk(4, dim=1)
         x = x + F.relu(self.mix1(x) * (1 + scale1) + shift1)
         return x + F.relu(self.mix2(x) * (1 + scale2) + shift2)
 

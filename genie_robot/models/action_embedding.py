@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 def code_digits(codes: Tensor, num_codes: int, num_codebooks: int) -> Tensor:
     """Codes (...) -> one code of each codebook (..., num_codebooks), the first one counting 1."""
-    strides = torch.tensor([num_codes**i for i in range(num_codebooks)], device=codes.device)
+    strides = num_codes ** torch.arange(num_codebooks, device=codes.device)
     return torch.div(codes[..., None], strides, rounding_mode="floor") % num_codes
 
 

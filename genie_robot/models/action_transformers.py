@@ -133,7 +133,8 @@ class TransformerFrameDecoder(nn.Module):
             first = self.embed(self.frames.places(past[:, :1]))
             hidden = self.hidden_D.to(first.dtype).expand(len(first), past.shape[1] - 1, *first.shape[2:])
             x_BSND = torch.cat([first, hidden], dim=1)
-        x_BSND = self.transformer(x_BSND + self.embed_action(actions_BSK)[:, :, None])
+        action_BSD = self.embed_action(actions_BSK.to(self.embed_action.weight.dtype))
+        x_BSND = self.transformer(x_BSND + action_BSD[:, :, None])
         return self.frames.frames(self.project(x_BSND))
 
     def flops(self, steps: int) -> int:

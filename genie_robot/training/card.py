@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from genie_robot.config import STAGES, TrainConfig
+from genie_robot.config import TrainConfig
 from genie_robot.training.logs import read_rows
 
 
@@ -22,12 +22,19 @@ def git_hash() -> str:
         return "unknown"
 
 
+def _supervision(config: TrainConfig) -> str:
+    if not config.data.label_share:
+        return "trained from video alone, no action was read"
+    share = f"{100 * config.data.label_share:g} %"
+    return f"trained from video and the robot actions of {share} of the episodes"
+
+
 def model_card(config: TrainConfig, output: Path) -> str:
     """Text of the model folder's README.md: what it is, what it was trained on and how, held-out numbers."""
     lines = [
         f"# {config.model.name}",
         "",
-        "A genie_robot world model (Genie, arXiv 2402.15391): trained from video alone, no action was read.",
+        f"A genie_robot world model (Genie, arXiv 2402.15391): {_supervision(config)}.",
         "",
         f"- Data: `{Path(config.data.path).name}` at {config.model.video.height}x{config.model.video.width}, "
         f"{config.model.video.rate_hz:g} Hz",
@@ -36,7 +43,7 @@ def model_card(config: TrainConfig, output: Path) -> str:
         "| stage | steps | hours | held-out numbers at the last step |",
         "| --- | --- | --- | --- |",
     ]
-    for name in STAGES:
+    for name in config.training.stages:
         rows = read_rows(output / name / "metrics.jsonl")
         last = next((row for row in reversed(rows) if row["split"] == "validation"), {})
         hours = next((row["elapsed_s"] for row in reversed(rows) if "elapsed_s" in row), 0) / 3600

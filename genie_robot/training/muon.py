@@ -48,6 +48,7 @@ class Muon(torch.optim.Optimizer):
                     self._update(matrix, group["lr"], group["weight_decay"], group["momentum"])
 
     def _update(self, matrix: Tensor, lr: float, weight_decay: float, momentum: float) -> None:
+        assert matrix.grad is not None
         state = self.state[matrix]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(matrix)

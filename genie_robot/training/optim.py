@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ def build_optimizers(module: nn.Module, config: StageConfig) -> list[torch.optim
     return optimizers
 
 
-def _groups(parameters: list[Tensor]) -> list[dict[str, list[Tensor]]]:
+def _groups(parameters: Sequence[Tensor]) -> list[dict[str, Any]]:
     # Fused kernels take sharded and whole tensors, but not both at once.
     sharded = [p for p in parameters if isinstance(p, DTensor)]
     whole = [p for p in parameters if not isinstance(p, DTensor)]

@@ -52,7 +52,7 @@ class Processes:
     world_size: int
     device: torch.device
     # Checkpoints are written in the background: their messages must not mix with those of training.
-    background: dist.ProcessGroup | None = None
+    background: Any = None  # a process group
 
     @property
     def is_first(self) -> bool:
@@ -100,6 +100,9 @@ def joined(device: torch.device) -> Iterator[Processes]:
 def prepare(networks: nn.ModuleDict, config: HardwareConfig, precision: str, processes: Processes) -> None:
     """Apply `config` to the networks of a stage, in place."""
     blocks = [part for part in networks.modules() if isinstance(part, STBlock)]
+    if config.compile:
+        # All blocks share one function, and each stage, window length and cache is a variant of it.
+        torch._dynamo.config.recompile_limit = 64
     for block in blocks:
         if config.recompute != "none":
             _recompute(block, config.recompute)

@@ -14,6 +14,8 @@ from genie_robot.config import StageConfig, TrainConfig
 from genie_robot.data.clips import ClipCache
 from genie_robot.data.loader import ClipLoader, Clips
 from genie_robot.data.token_cache import TokenLoader
+from genie_robot.errors import ConfigError
+from genie_robot.models.hashing import weights_hash
 from genie_robot.training.batch import Batch
 from genie_robot.training.hardware import autocast, pick_precision
 from genie_robot.training.parallel import Processes
@@ -36,7 +38,7 @@ class Source:
         self._loader, self._device = loader, device
 
     def __next__(self) -> Batch:
-        """This process's clips of the next batch."""
+        """Clips of this process of the next batch."""
         read = next(self._loader)
         if isinstance(read, Clips):
             return to_batch(read, self._device)
@@ -68,15 +70,21 @@ def to_batch(clips: Clips, device: torch.device) -> Batch:
 def build_source(
     stage: Stage, config: TrainConfig, output: Path, cache: ClipCache, processes: Processes
 ) -> Source:
-    """The batches of `stage` for this process."""
+    """The batches of `stage` for one process."""
     stage_config: StageConfig = getattr(config.training, stage.name)
     shape = (stage_config.num_frames, stage_config.batch_size)
     place = {"seed": config.seed, "rank": processes.rank, "world_size": processes.world_size}
+    wanted, has = config.model.latent_action.label_dim, cache.labels_FA
+    if has is not None and has.shape[1] != wanted:
+        raise ConfigError(
+            f"model.latent_action.label_dim: got {wanted}, but actions of this dataset have {has.shape[1]} numbers; "
+            f"use model.latent_action.label_dim={has.shape[1]}"
+        )
     if not (config.data.tokens and stage.name == "dynamics"):
         return Source(ClipLoader(cache, *shape, **place), processes.device)
     root = Path(config.data.cache) if config.data.cache else output / "cache"
-
-    folder = root / "tokens" / str(stage_config.num_frames)
+    name = f"{weights_hash(stage.model.tokenizer)}_{weights_hash(stage.model.latent_action)}"
+    folder = root / "tokens" / f"{name}_{stage_config.num_frames}"
     with autocast(pick_precision(config.hardware, processes.device), processes.device):
         tokens = build_token_cache(stage.model, cache, folder, stage_config.num_frames, processes=processes)
     return Source(TokenLoader(tokens, stage_config.batch_size, **place), processes.device)

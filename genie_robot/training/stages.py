@@ -144,7 +144,7 @@ class LatentActionStage:
         self.model = model
         self.networks = nn.ModuleDict({"latent_action": model.latent_action}).requires_grad_(True)
         self.on_tokens = model.config.latent_action.input == "tokens"
-        self.frozen = ("tokenizer",) if self.on_tokens else ()
+        self.frozen: tuple[str, ...] = ("tokenizer",) if self.on_tokens else ()
 
     @torch.no_grad()
     def _clip(self, batch: Batch) -> Tensor:
@@ -219,7 +219,9 @@ class DynamicsStage:
     def __init__(self, model: WorldModel, co_training: str = "none", horizon: int = DYNAMICS_HORIZON) -> None:
         self.model, self.co_training, self.horizon = model, co_training, horizon
         self.networks = nn.ModuleDict({"dynamics": model.dynamics})
-        self.frozen = ("tokenizer", "latent_action") if co_training == "none" else ("tokenizer",)
+        self.frozen: tuple[str, ...] = (
+            ("tokenizer", "latent_action") if co_training == "none" else ("tokenizer",)
+        )
         if co_training != "none":
             self.networks["latent_action"] = model.latent_action
         self.networks.requires_grad_(True)

@@ -34,6 +34,18 @@ def test_cached_logits_equal_recomputed_ones_in_float64(model: WorldModel) -> No
             context.append(tokens.clamp_max(23)[:, None], action[:, None])
 
 
+def test_a_full_window_starts_again_as_a_clip_does(model: WorldModel) -> None:
+    """The older half goes, and the first frame that stays is one that no action led to, as in training."""
+    context = CachedContext(model.dynamics)
+    tokens, actions = torch.randint(24, (2, 6, 24)), random_actions(model, 2, 5)
+    context.append(tokens, model.dynamics.produced_by(actions))
+    context.make_room()
+    assert context.tokens_BTN is not None and context.actions_BT is not None
+    assert torch.equal(context.tokens_BTN, tokens[:, 3:])
+    wanted = model.dynamics.produced_by(actions[:, 3:])
+    torch.testing.assert_close(context.actions_BT, wanted, rtol=0, atol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize(
     "sampling",
     [

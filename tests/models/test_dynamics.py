@@ -135,6 +135,19 @@ def test_noise_falls_on_history_and_not_on_the_copies_that_are_predicted() -> No
     assert torch.equal(copies[~hidden], tokens[:, 1:][~hidden])
 
 
+@pytest.mark.parametrize("mode", ["add", "prepend", "adaln"])
+def test_the_answer_at_a_place_is_about_the_token_there(mode: str) -> None:
+    """The blocks of a new model are the identity, so a token reaches its own logits alone."""
+    config = small_config("paper")
+    torch.manual_seed(0)
+    fresh = WorldModel(replace(config, dynamics=replace(config.dynamics, action_mode=mode))).dynamics
+    tokens, actions = torch.randint(24, (1, 2, 24)), torch.randint(8, (1, 2))
+    other = tokens.clone()
+    other[0, 1, 7] = (other[0, 1, 7] + 1) % 24
+    changed = (fresh.logits(tokens, actions) != fresh.logits(other, actions)).any(-1)
+    assert changed.nonzero().tolist() == [[0, 1, 7]]
+
+
 @pytest.mark.parametrize("variant", ["tiny", "prepend_rvq", "tokens_full"])
 def test_one_hot_rows_act_as_their_code(variant: str) -> None:
     model = make_model(variant)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
 from genie_robot.config import StageConfig
+from genie_robot.training.muon import Muon
 from genie_robot.training.optim import build_optimizers, rate_factor, set_rate
 from tests.invariants.conftest import make_model
 
@@ -21,7 +20,7 @@ def test_the_rate_warms_up_stays_and_decays() -> None:
 def test_every_parameter_has_one_optimizer_and_muon_gets_the_block_matrices() -> None:
     model = make_model("tiny").dynamics
     adam, muon = build_optimizers(model, StageConfig(optimizer="muon"))
-    assert isinstance(muon, torch.optim.Muon)
+    assert isinstance(muon, Muon)
     ids = [id(p) for optimizer in (adam, muon) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(ids) == sorted(id(p) for p in model.parameters())
     names = {id(p): name for name, p in model.named_parameters()}

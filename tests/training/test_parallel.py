@@ -64,17 +64,22 @@ def _with(config: TrainConfig, output: str, variant: str = "paper", **hardware: 
     return from_dict(TrainConfig, values)
 
 
-def _assert_same_curve(got: torch.Tensor, wanted: torch.Tensor) -> None:
-    """Loss to a thousandth. Gradients pass the bf16 rounding of Muon in the steps before, so: to a fiftieth."""
-    torch.testing.assert_close(got[:, 0], wanted[:, 0], rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(got[:, 1], wanted[:, 1], rtol=2e-2, atol=1e-5)
+def _assert_same_curve(got: torch.Tensor, wanted: torch.Tensor, muon: bool = False) -> None:
+    """Loss and gradient norm: float32 rounding with AdamW; Muon rounds each update to bf16, so only nearly with it."""
+    torch.testing.assert_close(got[0], wanted[0], rtol=1e-5, atol=1e-7)  # nothing has been updated yet
+    torch.testing.assert_close(got[:, 0], wanted[:, 0], rtol=2e-3 if muon else 1e-4, atol=1e-6)
+    torch.testing.assert_close(got[:, 1], wanted[:, 1], rtol=3e-2 if muon else 1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize(("variant", "shard"), [("paper", 0), ("tiny", 0), ("paper", 1)])  # 1: plain DDP
+@pytest.mark.parametrize(
+    ("variant", "optimizer", "shard"),
+    [("paper", "adamw", 0), ("tiny", "adamw", 0), ("paper", "muon", 0), ("paper", "adamw", 1)],
+    ids=["fsdp", "fsdp-fsq", "fsdp-muon", "ddp"],
+)
 def test_two_processes_follow_the_curve_of_one_and_one_goes_on_from_two(
-    make_config: MakeConfig, tmp_path: Path, variant: str, shard: int
+    make_config: MakeConfig, tmp_path: Path, variant: str, optimizer: str, shard: int
 ) -> None:
-    config = make_config("all", steps=6, ema_decay=0.9)
+    config, muon = make_config("all", steps=6, ema_decay=0.9, optimizer=optimizer), optimizer == "muon"
     one, two = _with(config, "one", variant), _with(config, "two", variant, shard=shard)
     run.run(one)
     _run_processes(two, tmp_path)
@@ -82,31 +87,27 @@ def test_two_processes_follow_the_curve_of_one_and_one_goes_on_from_two(
     for stage in ("tokenizer", "latent_action", "dynamics"):
         alone, together = _curve(one, stage, *names), _curve(two, stage, *names)
         assert alone.shape == (6, 2)
-        _assert_same_curve(together, alone)
+        _assert_same_curve(together, alone, muon)
         assert alone[0, 0] != alone[5, 0]
     # Back to step 4 of the two-process run, and on with one process.
     newest = Path(two.output) / "dynamics" / "checkpoints"
     shutil.rmtree(checkpoints(newest)[-1])
     assert [path.name for path in checkpoints(newest)] == ["step_00000004"]
     run.run(replace(two, hardware=one.hardware))
-    _assert_same_curve(_curve(two, "dynamics", *names), _curve(one, "dynamics", *names))
+    _assert_same_curve(_curve(two, "dynamics", *names), _curve(one, "dynamics", *names), muon)
     models = [WorldModel.load(Path(c.output) / "world_model") for c in (one, two)]
     for a, b in zip(models[0].dynamics.parameters(), models[1].dynamics.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=2e-2, atol=2e-3)
+        assert (a - b).norm() <= (0.1 if muon else 1e-3) * a.norm()
 
 
 def test_micro_batches_give_the_step_of_the_whole_batch(make_config: MakeConfig) -> None:
-    config = make_config("all", steps=4)
+    config = make_config("all", steps=4, optimizer="adamw")
     whole, parts = _with(config, "whole"), _with(config, "parts", micro_batch_size=1)
     for each in (whole, parts):
         run.run(each)
     for stage in ("tokenizer", "latent_action", "dynamics"):
-        torch.testing.assert_close(
-            _curve(parts, stage, "loss", "gradient_norm"),
-            _curve(whole, stage, "loss", "gradient_norm"),
-            rtol=1e-3,
-            atol=1e-5,
-        )
+        names = ("loss", "gradient_norm")
+        _assert_same_curve(_curve(parts, stage, *names), _curve(whole, stage, *names))
 
 
 @pytest.mark.parametrize("mode", ["selective", "full"])

@@ -243,8 +243,13 @@ def test_every_loss_of_the_tokenizer_trains_through_the_loop(make_config: MakeCo
         make_config("tokenizer", steps=12, validate_every=12),
         model={
             "tokenizer": {
-                **{"perceptual_weight": 0.1, "perceptual_network": str(file), "adversarial_weight": 0.1},
-                **{"discriminator_channels": 8, "quantizer": "lfq", "codebook_size": 32, "fsq_levels": []},
+                "perceptual_weight": 0.1,
+                "perceptual_network": str(file),
+                "adversarial_weight": 0.1,
+                "discriminator_channels": 8,
+                "quantizer": "lfq",
+                "codebook_size": 32,
+                "fsq_levels": [],
             }
         },
     )
@@ -254,6 +259,26 @@ def test_every_loss_of_the_tokenizer_trains_through_the_loop(make_config: MakeCo
     assert {"loss", "perceptual_loss", "generator_loss", "discriminator_loss"} <= set(row)
     assert {"tokens_per_s", "mfu", "memory_gib", "data_wait", "gradient_norm", "learning_rate"} <= set(row)
     run.run(dataclasses.replace(config, stage="tokenizer"))  # opens again with its discriminator
+
+
+def test_a_few_labels_train_the_auxiliary_head_and_nothing_else_reads_actions(
+    make_config: MakeConfig,
+) -> None:
+    labels = {"label_weight": 1.0, "label_dim": 7}
+    config = _with(make_config("latent_action"), data={"label_share": 0.5}, model={"latent_action": labels})
+    run.run(config)
+    start = build_stage("latent_action", config).model.latent_action
+    end = WorldModel(config.model).latent_action
+    checkpoint.load_weights(
+        Path(config.output) / "latent_action" / "checkpoints", "latent_action", end, averaged=False
+    )
+    assert start.label_head is not None and end.label_head is not None
+    moved = (start.label_head.weight - end.label_head.weight).abs().max()
+    assert moved > 1e-4  # weight decay alone would be a thousand times less
+    with pytest.raises(ConfigError, match=r"label_dim: got 3.*have 7"):
+        run.run(_with(config, model={"latent_action": {"label_dim": 3}}))
+    with pytest.raises(ConfigError, match="both above 0"):
+        _with(config, data={"label_share": 0.0})
 
 
 def test_wandb_without_the_package_is_refused(make_config: MakeConfig) -> None:

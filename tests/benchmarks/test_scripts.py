@@ -1,0 +1,77 @@
+"""The benchmark scripts run (at toy size), so that they work on the day when the hardware is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+
+def _script(root: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", root / "benchmarks" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_gpu_script_runs_on_a_cpu_and_its_checks_hold(repository_root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/gpu.py", "--toy", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=repository_root, check=True, timeout=200, capture_output=True)
+    parts = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert set(parts) == {"correct", "passes", "frames", "training", "temporal"}
+    assert all(row["ok"] for row in parts["correct"]["rows"])
+    assert all(row["ratio"] > 1 for row in parts["frames"]["rows"])
+    assert all(row["tokens_per_s"] > 0 and row["mfu"] > 0 for row in parts["training"]["rows"])
+    assert parts["training"]["torch"] and parts["training"]["commit"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_gpu_script_asks_for_a_gpu(repository_root: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/gpu.py", "--out", str(tmp_path)]
+    result = subprocess.run(command, cwd=repository_root, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and "--toy" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_the_common_size_gives_the_same_tokens_both_ways(
+    repository_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = _script(repository_root, "common_size")
+    for name, value in {
+        "CODES": 32,
+        "GRID": (4, 4),
+        "TOKENS": 16,
+        "FRAMES": 4,
+        "STEPS": 4,
+        "BATCH": 1,
+    }.items():
+        monkeypatch.setattr(script, name, value)
+    frame = script.generated_frame(rounds=1)
+    assert frame["tokens_identical"] and frame["distinct_tokens"] > 1 and frame["ratio"] > 0
+    seconds = [script.training_step(history, rounds=1) for history in ("masked", "clean")]
+    result = {
+        "training_step_masked_s": seconds[0],
+        "training_step_clean_s": seconds[1],
+        "generated_frame": frame,
+        "parameters": 1,
+    }
+    assert "best of six" in script.table(result)
+
+
+def test_the_ablation_table_pairs_arms_by_seed(repository_root: Path) -> None:
+    script = _script(repository_root, "ablations")
+    rows = [
+        {"seed": seed, "arm": arm, **dict.fromkeys(script.COLUMNS, 1.0), "delta_psnr_t4_db": value + seed}
+        for seed in (0, 1, 2)
+        for arm, value in (("pixels", 3.0), ("tokens", 2.0))
+    ]
+    text = script.table(rows)
+    assert "| pixels | 1.00 ± 0.00" in text and "4.00 ± 2.48" in text  # 4.303 * 1 / sqrt(3)
+    assert "| pixels - tokens | 1.00 ± 0.00 |" in text
+    assert "st_vivit - vit" not in text

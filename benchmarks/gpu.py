@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from genie_robot.cli._compose import compose
 from genie_robot.config import SamplingConfig, TrainConfig
+from genie_robot.models.masking import two_stream_mask
 from genie_robot.models.world_model import WorldModel
 from genie_robot.nn.st_transformer import STBlock
 from genie_robot.sampling.context import CachedContext, RecomputedContext
@@ -250,25 +251,47 @@ def frames(bench: Bench) -> list[dict[str, Any]]:
 def training(bench: Bench) -> list[dict[str, Any]]:
     """Optimizer steps of the dynamics on given tokens: what the GPU does; loading and encoding are timed apart."""
     rows = []
+    choices = [("clean", "none", 1, False), ("masked", "selective", 2, False)]
+    if not bench.toy:
+        choices = [
+            ("clean", "none", 2, False),
+            *(("clean", "none", clips, True) for clips in (2, 4, 8)),
+            *(("clean", "selective", clips, True) for clips in (4, 8)),
+            *(("masked", "none", clips, True) for clips in (4, 8)),
+            *(("masked", "selective", clips, True) for clips in (8, 16)),
+        ]
     for size in bench.sizes:
-        for compiled in (False,) if bench.toy else (False, True):
-            for clips in (1, 2) if bench.toy else (4, 8, 16):
-                try:
-                    rows.append(_training_row(bench, size, clips, compiled))
-                except torch.OutOfMemoryError:
-                    rows.append({"size": size, "clips": clips, "compiled": compiled, "out_of_memory": True})
-                if bench.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                    torch.cuda.reset_peak_memory_stats()
+        for history, recompute, clips, compiled in choices:
+            row = {
+                "size": size,
+                "history": history,
+                "recompute": recompute,
+                "clips": clips,
+                "compiled": compiled,
+            }
+            try:
+                row |= _training_row(bench, row)
+            except torch.OutOfMemoryError:
+                row["out_of_memory"] = True
+            rows.append(row)
+            if bench.device.type == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
     return rows
 
 
-def _training_row(bench: Bench, size: str, clips: int, compiled: bool) -> dict[str, Any]:
-    config = bench.config(size, f"hardware.compile={str(compiled).lower()}")
+def _training_row(bench: Bench, row: dict[str, Any]) -> dict[str, Any]:
+    clips = row["clips"]
+    config = bench.config(
+        row["size"],
+        f"hardware.compile={str(row['compiled']).lower()}",
+        f"hardware.recompute={row['recompute']}",
+        f"model.dynamics.history={row['history']}",
+    )
     with bench.device:
         stage = build_stage("dynamics", config)
     processes = parallel.Processes(0, 1, bench.device)
-    parallel.prepare(stage.networks, config.hardware, bench.precision, processes)
+    parallel.prepare(stage.networks, config.hardware, processes)
     optimizers = build_optimizers(stage.networks, config.training.dynamics)
     frames, tokens = config.model.video.num_frames, config.model.tokens_per_frame
     generator = torch.Generator().manual_seed(0)
@@ -291,9 +314,6 @@ def _training_row(bench: Bench, size: str, clips: int, compiled: bool) -> dict[s
     seconds = bench.seconds(step, rounds=3)
     flops = clips * stage.model.dynamics.training_flops(frames)
     return {
-        "size": size,
-        "clips": clips,
-        "compiled": compiled,
         "step_s": seconds,
         "tokens_per_s": clips * frames * tokens / seconds,
         "tflops": flops / seconds / 1e12,
@@ -305,13 +325,14 @@ def _training_row(bench: Bench, size: str, clips: int, compiled: bool) -> dict[s
 def temporal(bench: Bench) -> list[dict[str, Any]]:
     """Attention of many short sequences (one a place and head), forward and backward."""
     rows = []
-    frames, heads, width = (4, 2, 16) if bench.toy else (16, 20, 128)
-    for places in (64,) if bench.toy else (8 * 256, 16 * 256, 28 * 256, 32 * 256):
+    steps, heads, width = (4, 2, 16) if bench.toy else (15, 20, 128)
+    frames = 2 * steps  # both streams of a training clip
+    for places in (64,) if bench.toy else (2 * 256, 8 * 256, 16 * 256):
         shape = (places, heads, frames, width)
         q, k, v = (
             torch.randn(shape, device=bench.device, dtype=bench.dtype, requires_grad=True) for _ in range(3)
         )
-        mask = torch.ones(frames, frames, dtype=torch.bool, device=bench.device).tril()
+        mask = two_stream_mask(steps, bench.device)
 
         def fused(q: Any = q, k: Any = k, v: Any = v, mask: Any = mask) -> None:
             F.scaled_dot_product_attention(q, k, v, attn_mask=mask).sum().backward()

@@ -209,7 +209,7 @@ class DynamicsConfig:
     # "masked": frames are masked in place and later ones see the holes (the paper), half the compute a clip
     history: str = "clean"
     mask_schedule: str = "cosine"  # rates cos(u pi/2); or "uniform": between 0.5 and 1 (the paper)
-    mask_rate_per: str = "frame"  # or "sample", "batch": what shares one rate
+    mask_rate_per: str = "frame"  # what shares one rate; or "sample", "batch" (the clips that pass at once)
     clean_share: float = 0.0  # history=masked: share of clips that hide only frames after a random one
 
     def __post_init__(self) -> None:
@@ -380,7 +380,9 @@ STAGES = ("tokenizer", "latent_action", "dynamics")
 class TrainConfig:
     """Everything `train.py` needs."""
 
-    stage: str = "all"
+    stage: str = (
+        "all"  # or one of STAGES, or "assemble": only bundle the newest checkpoints as a model folder
+    )
     output: str = "outputs/train"
     seed: int = 0
     wandb: str = ""  # Weights & Biases project; empty: no
@@ -390,7 +392,12 @@ class TrainConfig:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
 
     def __post_init__(self) -> None:
-        _one_of(self, "stage", (*STAGES, "all"))
+        _one_of(self, "stage", (*STAGES, "all", "assemble"))
+        if self.training.co_training == "end_to_end" and self.model.latent_action.label_weight:
+            raise ConfigError(
+                f"model.latent_action.label_weight: got {self.model.latent_action.label_weight}, wanted 0 with "
+                "training.co_training=end_to_end (no loss of the latent action model is used there)"
+            )
         least = DYNAMICS_HORIZON + 1
         _require(
             self.training.dynamics.num_frames >= least,

@@ -9,11 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def code_digits(codes: Tensor, num_codes: int, num_codebooks: int) -> Tensor:
-    """Codes (...) -> one code of each codebook (..., num_codebooks), the first one counting 1."""
-    strides = num_codes ** torch.arange(num_codebooks, device=codes.device)
-    return torch.div(codes[..., None], strides, rounding_mode="floor") % num_codes
+from genie_robot.nn.quantize import code_digits
 
 
 class CodeEmbedding(nn.Embedding):

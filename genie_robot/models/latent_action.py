@@ -22,7 +22,6 @@ from genie_robot.models.action_convolutions import (
     ConvTokenActionEncoder,
     ConvTokenFrameDecoder,
 )
-from genie_robot.models.action_embedding import code_digits
 from genie_robot.models.action_transformers import (
     Frames,
     PixelFrames,
@@ -31,7 +30,7 @@ from genie_robot.models.action_transformers import (
     TransformerFrameDecoder,
 )
 from genie_robot.models.losses import change_weights
-from genie_robot.nn.quantize import GaussianBottleneck, ResidualVectorQuantizer, VectorQuantizer
+from genie_robot.nn.quantize import GaussianBottleneck, ResidualVectorQuantizer, VectorQuantizer, code_digits
 
 VARIANCE_TARGET = 0.01  # of TinyWorlds
 
@@ -100,7 +99,8 @@ class LatentActionModel(nn.Module):
         """Training pass: `loss`, `reconstruction` of frames 1..T-1 (as `predict` shows them), `actions` (as `infer`).
 
         `generators`: one a clip, the noise of the quantizer "gaussian". `labels`: robot actions (B,S,label_dim), NaN
-        where a step has none. All terms but that of the labels are means over steps; that one over labelled steps.
+        where a step has none: such a step counts as no error. All terms are means over steps, so that parts of a
+        batch combine to the whole.
         """
         past, future = clip[:, :-1], clip[:, 1:]
         outputs_BSK = self.encoder(clip)
@@ -149,7 +149,7 @@ def _label_loss(predicted_BSL: Tensor, labels_BSL: Tensor | None) -> Tensor:
         return 0 * predicted_BSL.sum()  # processes wait for a gradient of every weight
     known_BS = ~labels_BSL.isnan().any(-1)
     error_BS = (predicted_BSL - labels_BSL.nan_to_num()).square().mean(-1)
-    return (error_BS * known_BS).sum() / known_BS.sum().clamp_min(1)
+    return (error_BS * known_BS).mean()
 
 
 def _check(config: LatentActionConfig, video: VideoConfig) -> None:

@@ -3,7 +3,13 @@
 All take vectors (..., K) and a generator a row (used by the one that samples), and give `vectors`, `codes`, `loss`.
 """
 
-from genie_robot.nn.quantize_codebook import Codebook, Quantized, ResidualVectorQuantizer, VectorQuantizer
+from genie_robot.nn.quantize_codebook import (
+    Codebook,
+    Quantized,
+    ResidualVectorQuantizer,
+    VectorQuantizer,
+    code_digits,
+)
 from genie_robot.nn.quantize_fixed import (
     FiniteScalarQuantizer,
     GaussianBottleneck,
@@ -21,5 +27,6 @@ __all__ = [
     "GaussianBottleneck",
     "Quantized",
     "Sampled",
+    "code_digits",
     "entropy_penalty",
 ]

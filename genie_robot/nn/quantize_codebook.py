@@ -102,7 +102,10 @@ class VectorQuantizer(Codebook):
 
     def similarities(self, x: Tensor) -> Tensor:
         """Cosine similarity of each vector with each code: (..., K) -> (..., V)."""
-        return F.normalize(x.to(self.codebook.dtype), dim=-1) @ F.normalize(self.codebook, dim=-1).T
+        with torch.autocast(
+            x.device.type, enabled=False
+        ):  # codes must not depend on the precision of training
+            return F.normalize(x.to(self.codebook.dtype), dim=-1) @ F.normalize(self.codebook, dim=-1).T
 
     def probabilities(self, x: Tensor) -> Tensor:
         """(..., K) -> (..., V): softmax of the similarities / 0.1."""
@@ -136,7 +139,8 @@ class Level(Codebook):
     def squared_distances(self, x: Tensor) -> Tensor:
         """(..., K) -> (..., V)."""
         squares = x.square().sum(-1, keepdim=True) + self.codebook.square().sum(-1)
-        return squares - 2 * x @ self.codebook.T
+        with torch.autocast(x.device.type, enabled=False):
+            return squares - 2 * x @ self.codebook.T
 
     def forward(self, x: Tensor) -> Quantized:
         """`vectors` without straight-through gradient: the sum over levels gets it."""
@@ -145,6 +149,12 @@ class Level(Codebook):
         if self.training:
             self._count(x, codes)
         return Quantized(vectors, codes, self._loss(x, vectors))
+
+
+def code_digits(codes: Tensor, num_codes: int, num_codebooks: int) -> Tensor:
+    """Codes (...) of a chain of codebooks -> one code of each (..., L), the first one counting 1."""
+    stride_L = num_codes ** torch.arange(num_codebooks, device=codes.device)
+    return torch.div(codes[..., None], stride_L, rounding_mode="floor") % num_codes
 
 
 class ResidualVectorQuantizer(nn.Module):
@@ -175,14 +185,9 @@ class ResidualVectorQuantizer(nn.Module):
         """The L codebooks, the coarsest first."""
         return [level for level in self.levels if isinstance(level, Level)]
 
-    def digits(self, codes: Tensor) -> Tensor:
-        """Codes (...) -> one code of each codebook (..., L)."""
-        stride_L = self.num_codes ** torch.arange(self.num_codebooks, device=codes.device)
-        return torch.div(codes[..., None], stride_L, rounding_mode="floor") % self.num_codes
-
     def lookup(self, codes: Tensor) -> Tensor:
         """Codes (...) -> sums of code vectors (..., K)."""
-        digits = self.digits(codes)
+        digits = code_digits(codes, self.num_codes, self.num_codebooks)
         return torch.stack([level.codebook[digits[..., i]] for i, level in enumerate(self.codebooks)]).sum(0)
 
     def forward(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Quantized:

@@ -31,4 +31,7 @@ def pick_precision(config: HardwareConfig, device: torch.device) -> str:
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """The context in which forward passes run."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    if precision != "bf16":
+        return nullcontext()
+    # Each weight is used once a pass, so a cache of their bf16 copies would only keep them all in memory.
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)

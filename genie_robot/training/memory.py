@@ -1,7 +1,7 @@
 """What one process needs to train a stage: arithmetic on parameter counts and the formula of `activations`.
 
-Weights, gradients, moments and averages are fp32. In bf16 there is a copy of the weights to multiply with; with several
-processes it is whole on each of them (weights stay gathered from forward to backward), while the fp32 state is shared.
+Weights, gradients, moments and averages are fp32. In bf16 there is a copy of the weights to multiply with. With several
+processes the state is shared, but weights stay gathered, whole, from forward to backward, unless all is computed again.
 With several processes and micro-batches gradients add up whole, too, before they are shared.
 """
 
@@ -68,7 +68,8 @@ class StageNeeds:
         micro = min(micro_batch or share, share)
         gathered = world_size > 1
         clip = self.activations[recompute]
-        copies = 2 * self.trained if self.number == 2 else 4 * self.trained * (shard > 1)
+        # Of all weights, for the backward pass; with full recomputation of one block at a time.
+        copies = (2 * (self.number == 2) + 4 * (shard > 1)) * self.trained * (recompute != "full")
         parts = {
             "weights": 4 * self.trained / shard + copies,
             "gradients": 4 * self.trained / (1 if gathered and micro < share else shard),
@@ -76,8 +77,7 @@ class StageNeeds:
             "averages": 4 * self.trained / shard * (self.config.ema_decay > 0),
             "frozen": 4 * self.frozen,
             "batch": share * self.clip_bytes,
-            # AdamW's update needs as much as its weights once more, when the activations are gone.
-            "activations": max(clip.of(micro), 4 * self.adamw / shard),
+            "activations": clip.of(micro),
         }
         gib = {name: round(size / GIB, 4) for name, size in parts.items()}
         return {**gib, "total": round(sum(parts.values()) / GIB, 4)}

@@ -22,7 +22,11 @@ def build_optimizers(module: nn.Module, config: StageConfig) -> list[torch.optim
     rest = [p for _, p in named if id(p) not in chosen]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(
-            _groups(rest), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+            _groups(rest),
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=all(p.is_cuda for p in rest),  # one kernel and no temporary copy of the weights
         )
     ]
     if hidden:

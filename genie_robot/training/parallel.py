@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -51,8 +52,10 @@ class Processes:
     rank: int
     world_size: int
     device: torch.device
-    # Checkpoints are written in the background: their messages must not mix with those of training.
-    background: Any = None  # a process group
+    # Process groups of their own: checkpoints are written in the background and must not mix their messages with those
+    # of training, and the others may have to wait for hours while the first process builds a cache.
+    background: Any = None
+    waiting: Any = None
 
     @property
     def is_first(self) -> bool:
@@ -62,7 +65,7 @@ class Processes:
     def wait_for_all(self) -> None:
         """Barrier."""
         if self.world_size > 1:
-            dist.barrier()
+            dist.barrier(group=self.waiting)
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over processes, in place."""
@@ -92,12 +95,14 @@ def joined(device: torch.device) -> Iterator[Processes]:
         torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Processes(dist.get_rank(), world, device, dist.new_group(backend="gloo"))
+        background = dist.new_group(backend="gloo")
+        waiting = dist.new_group(backend="gloo", timeout=timedelta(days=2))
+        yield Processes(dist.get_rank(), world, device, background, waiting)
     finally:
         dist.destroy_process_group()
 
 
-def prepare(networks: nn.ModuleDict, config: HardwareConfig, precision: str, processes: Processes) -> None:
+def prepare(networks: nn.ModuleDict, config: HardwareConfig, processes: Processes) -> None:
     """Apply `config` to the networks of a stage, in place."""
     blocks = [part for part in networks.modules() if isinstance(part, STBlock)]
     if config.compile:
@@ -112,14 +117,20 @@ def prepare(networks: nn.ModuleDict, config: HardwareConfig, precision: str, pro
             block.compile()  # one graph serves all blocks of a shape, so the wait is short
     if processes.world_size > 1:
         _share_batch_statistics(networks, processes)
-        _shard(networks, blocks, config, precision, processes)
+        _shard(networks, blocks, config, processes)
 
 
 def _recompute(block: STBlock, mode: str) -> None:
     arguments: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}  # no dropout anywhere
     if mode == "selective":
         arguments["context_fn"] = partial(create_selective_checkpoint_contexts, _EXPENSIVE)
-    block.forward = partial(checkpoint, block.forward, **arguments)  # type: ignore[method-assign]
+    forward = block.forward
+
+    def again(*inputs: Any) -> Tensor:
+        return checkpoint(forward, *inputs, **arguments)
+
+    # A function of ours: torch.compile traces it, and with it the recomputation. It would skip a functools.partial.
+    block.forward = again  # type: ignore[method-assign]
 
 
 def _to_float8(block: STBlock, device: torch.device) -> None:
@@ -147,23 +158,19 @@ def _mesh(config: HardwareConfig, processes: Processes) -> DeviceMesh:
 
 
 def _shard(
-    networks: nn.ModuleDict,
-    blocks: list[STBlock],
-    config: HardwareConfig,
-    precision: str,
-    processes: Processes,
+    networks: nn.ModuleDict, blocks: list[STBlock], config: HardwareConfig, processes: Processes
 ) -> None:
     for name, value in networks.state_dict().items():
         assert torch.is_tensor(processes.broadcast(value)), name  # the same start everywhere
     mesh = _mesh(config, processes)
-    policy = MixedPrecisionPolicy(
-        param_dtype=torch.bfloat16 if precision == "bf16" else None,
-        reduce_dtype=torch.float32,
-        cast_forward_inputs=False,  # pixels keep their eight bits; autocast does the rest
-    )
+    # Weights travel as they are, in fp32, and autocast casts them where they multiply: norms, codebooks and pixels keep
+    # their precision, as on one process. Half the traffic would not be worth another arithmetic.
+    policy = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     whole = {p for p in networks.parameters() if id(p) in _whole_parameters(networks)}
-    # All state of the presets fits on one GPU, so weights stay gathered between forward and backward.
-    arguments: dict[str, Any] = {"mesh": mesh, "mp_policy": policy, "reshard_after_forward": False}
+    # Weights stay gathered between forward and backward (8 GB for the 2.5 B model, one gather a step less), unless
+    # memory is what counts.
+    reshard = config.recompute == "full"
+    arguments: dict[str, Any] = {"mesh": mesh, "mp_policy": policy, "reshard_after_forward": reshard}
     for block in blocks:
         fully_shard(block, **arguments)
     for network in networks.values():
@@ -228,11 +235,15 @@ def _share_batch_statistics(networks: nn.ModuleDict, processes: Processes) -> No
 
 
 @contextmanager
-def accumulating(networks: nn.ModuleDict, last: bool) -> Iterator[None]:
-    """Gradients of sharded networks are exchanged in the last micro-batch of a step only."""
+def accumulating(networks: nn.ModuleDict, last: bool, config: HardwareConfig) -> Iterator[None]:
+    """Sharded networks exchange gradients, and give gathered weights back, in the last micro-batch of a step only.
+
+    Where memory is what counts, they give the weights back after each.
+    """
     for network in networks.values():
         if isinstance(network, FSDPModule):
             network.set_requires_gradient_sync(last)
+            network.set_reshard_after_backward(last or config.recompute == "full")
     yield
 
 

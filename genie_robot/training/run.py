@@ -25,7 +25,7 @@ from genie_robot.training.hardware import pick_device
 from genie_robot.training.parallel import Processes
 from genie_robot.training.source import build_source, held_out_batch
 from genie_robot.training.stages import Stage, build_stage
-from genie_robot.training.trainer import Trainer
+from genie_robot.training.trainer import Trainer, fingerprint, refuse_other_configuration
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ def run(config: TrainConfig) -> Path:
             f"stage: got latent_action, but training.co_training={config.training.co_training} trains it with stage=dynamics"
         )
     output = Path(config.output)
+    if config.stage == "assemble":
+        return assemble(config, output)
     with parallel.joined(pick_device(config.hardware)) as processes:
         caches = _caches(config, output, processes)
         for name in stages:
@@ -96,7 +98,9 @@ def train_stage(
     stage_config: StageConfig = getattr(config.training, name)
     done = newest_run(output / name / "checkpoints")
     if done is not None and done["step"] >= stage_config.steps:
+        refuse_other_configuration(output / name, done, fingerprint(config, name))
         log.info("%s: already trained to step %d", name, done["step"])
+        return
     if processes.device.type == "cuda":
         _, memory = torch.cuda.mem_get_info(processes.device)
         check_fits(config, name, memory, processes.world_size)
@@ -110,6 +114,7 @@ def train_stage(
     source = build_source(stage, config, output, caches[0], processes)
     trainer.resume(source)
     trainer.fit(source, held_out_batch(caches[1], stage_config.num_frames, processes.device))
+    processes.wait_for_all()  # the first one has published the last checkpoint, which the next stage reads
 
 
 def load_frozen(stage: Stage, name: str, output: Path, config: TrainConfig) -> None:
@@ -128,11 +133,17 @@ def load_frozen(stage: Stage, name: str, output: Path, config: TrainConfig) -> N
 
 
 def assemble(config: TrainConfig, output: Path) -> Path:
-    """Bundle the finished networks as the model folder `output/world_model`; any number of processes wrote them."""
+    """Bundle the newest checkpoints, finished or not, as the model folder `output/world_model`.
+
+    Any number of processes may have written them. CheckpointError when a network has none.
+    """
     model = WorldModel(config.model)
     for name in STAGES:
         stage = name if name in config.training.stages else "dynamics"
         averaged = getattr(config.training, stage).ema_decay > 0
         run = load_weights(output / stage / "checkpoints", name, getattr(model, name), averaged)
-        assert run is not None, name
+        if run is None:
+            raise CheckpointError(
+                f"{output / stage}: has no checkpoint of the {name}, wanted one of each network; train stage={stage} first"
+            )
     return model.save(output / "world_model", model_card(config, output))

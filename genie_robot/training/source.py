@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from genie_robot.config import StageConfig, TrainConfig
 from genie_robot.data.clips import ClipCache
 from genie_robot.data.loader import ClipLoader, Clips
-from genie_robot.data.token_cache import TokenLoader
+from genie_robot.data.token_cache import TokenClips, TokenLoader
 from genie_robot.errors import ConfigError
 from genie_robot.models.hashing import weights_hash
 from genie_robot.training.batch import Batch
@@ -32,39 +33,50 @@ class _Loader(Protocol):
 
 
 class Source:
-    """Endless batches for one process; its state is that of the loader, alike in all processes."""
+    """Endless batches for one process, the next one read while this one trains.
+
+    Its state is that of the loader after the batches given out, alike in all processes.
+    """
 
     def __init__(self, loader: _Loader, device: torch.device) -> None:
         self._loader, self._device = loader, device
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._ahead: Future[tuple[Any, dict[str, int]]] | None = None
+        self._state = loader.state_dict()
+
+    def _read(self) -> tuple[Any, dict[str, int]]:
+        return next(self._loader), self._loader.state_dict()
 
     def __next__(self) -> Batch:
         """Clips of this process of the next batch."""
-        read = next(self._loader)
-        if isinstance(read, Clips):
-            return to_batch(read, self._device)
-        return Batch(tokens_BTN=self._move(read.tokens_BTN).long(), actions=self._actions(read.actions))
-
-    def _actions(self, actions: np.ndarray) -> Tensor:
-        moved = self._move(actions)
-        return moved if moved.is_floating_point() else moved.long()
-
-    def _move(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values).to(self._device, non_blocking=True)
+        read, self._state = (self._ahead or self._reader.submit(self._read)).result()
+        self._ahead = self._reader.submit(self._read)
+        return to_batch(read, self._device)
 
     def state_dict(self) -> dict[str, int]:
         """Place in the data."""
-        return self._loader.state_dict()
+        return self._state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on at `state`."""
+        if self._ahead is not None:
+            self._ahead.result()
+            self._ahead = None
         self._loader.load_state_dict(state)
+        self._state = self._loader.state_dict()
 
 
-def to_batch(clips: Clips, device: torch.device) -> Batch:
-    """Pictures as float in [0, 1] on the device, labels as they are."""
-    video = torch.from_numpy(clips.video_BTYXC).to(device, non_blocking=True).float() / 255
-    labels = None if clips.labels_BSA is None else torch.from_numpy(clips.labels_BSA).to(device)
-    return Batch(video_BTYXC=video, labels_BSA=labels)
+def to_batch(read: Clips | TokenClips, device: torch.device) -> Batch:
+    """Pictures as float in [0, 1] on the device; tokens, actions and labels as they are."""
+
+    def move(values: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(values)
+        return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+    if isinstance(read, TokenClips):
+        return Batch(tokens_BTN=move(read.tokens_BTN), actions=move(read.actions))
+    labels = None if read.labels_BSA is None else move(read.labels_BSA)
+    return Batch(video_BTYXC=move(read.video_BTYXC).float() / 255, labels_BSA=labels)
 
 
 def build_source(

@@ -20,6 +20,8 @@ from genie_robot.models.world_model import WorldModel, to_uint8
 from genie_robot.sampling.rollout import imagine
 from genie_robot.training.batch import Batch
 
+VALIDATION_PART = 8  # clips that validation takes at once
+
 Pictures = list[np.ndarray]
 Generators = Sequence[torch.Generator]
 
@@ -38,6 +40,15 @@ class Losses(NamedTuple):
     metrics: dict[str, Tensor]
 
 
+class Validation(NamedTuple):
+    """What a few held-out clips show. `codes` are of `num_codes` kinds; their usage is counted over all clips."""
+
+    metrics: dict[str, float]
+    pictures: Pictures
+    codes: Tensor | None = None
+    num_codes: int = 0
+
+
 class Stage(Protocol):
     """What the loop needs to know of a stage."""
 
@@ -50,8 +61,8 @@ class Stage(Protocol):
         """Terms and metrics of one micro-batch; `generators` are one a clip."""
         ...
 
-    def validate(self, batch: Batch) -> tuple[dict[str, float], Pictures]:
-        """Metrics and rows of pictures on held-out clips."""
+    def validate(self, batch: Batch) -> Validation:
+        """Metrics of held-out clips, which are means over them, their codes, and rows of pictures."""
         ...
 
     def flops_per_clip(self, frames: int) -> int:
@@ -67,6 +78,19 @@ def _usage(codes: Tensor, num_codes: int) -> dict[str, float]:
     share = torch.bincount(codes.flatten(), minlength=num_codes).double() / codes.numel()
     entropy = -(share[share > 0] * share[share > 0].log()).sum()
     return {"codes_used": int((share > 0.01 / num_codes).sum()), "perplexity": float(entropy.exp())}
+
+
+def validate(stage: Stage, held_out: Batch) -> tuple[dict[str, float], Pictures]:
+    """Means over held-out clips, a few at a time so that they need no more memory than training; the first pictures."""
+    parts = [(len(part), stage.validate(part)) for part in held_out.split(VALIDATION_PART)]
+    metrics = {
+        name: sum(clips * found.metrics[name] for clips, found in parts) / len(held_out)
+        for name in parts[0][1].metrics
+    }
+    codes = [found.codes.flatten() for _, found in parts if found.codes is not None]
+    if codes:
+        metrics |= _usage(torch.cat(codes), parts[0][1].num_codes)
+    return metrics, parts[0][1].pictures
 
 
 def _shuffled(actions: Tensor) -> Tensor:
@@ -116,7 +140,7 @@ class TokenizerStage:
         }
         return Losses(terms, metrics)
 
-    def validate(self, batch: Batch) -> tuple[dict[str, float], Pictures]:
+    def validate(self, batch: Batch) -> Validation:
         """PSNR of reconstructions, code usage, and the share of tokens that change from frame to frame."""
         video_BTYXC = batch.video_BTYXC
         assert video_BTYXC is not None
@@ -125,10 +149,10 @@ class TokenizerStage:
         metrics = {
             "psnr_db": psnr(to_uint8(out["reconstruction"]), to_uint8(video_BTYXC)),
             "tokens_changed": float((codes_BTN[:, 1:] != codes_BTN[:, :-1]).float().mean()),
-            **_usage(codes_BTN, self.config.codebook_size),
         }
         rows = [row for b in range(3) for row in (video_BTYXC[b : b + 1], out["reconstruction"][b : b + 1])]
-        return metrics, [to_uint8(row[0]) for row in rows if len(row)]
+        pictures = [to_uint8(row[0]) for row in rows if len(row)]
+        return Validation(metrics, pictures, codes_BTN, self.config.codebook_size)
 
     def flops_per_clip(self, frames: int) -> int:
         """Encoder and decoder, forward and backward."""
@@ -156,7 +180,7 @@ class LatentActionStage:
         out = self.networks["latent_action"](self._clip(batch), generators, batch.labels_BSA)
         return Losses({"latent_action": Term(out["loss"], _clips(batch, out["loss"]))}, {})
 
-    def validate(self, batch: Batch) -> tuple[dict[str, float], Pictures]:
+    def validate(self, batch: Batch) -> Validation:
         """Next frame with the inferred actions and with shuffled ones (the gap is what they say), code usage."""
         module, clip = self.model.latent_action, self._clip(batch)
         actions, _ = module.infer(clip)
@@ -170,9 +194,8 @@ class LatentActionStage:
             f"delta_{unit}": scores[""] - scores["shuffled_"],
             f"copy_last_{unit}": self._copy_last(clip),
         }
-        if not self.model.config.latent_action.is_continuous:
-            metrics |= _usage(actions, self.model.num_actions)
-        return metrics, self._pictures(clip, actions)
+        codes = None if self.model.config.latent_action.is_continuous else actions
+        return Validation(metrics, self._pictures(clip, actions), codes, self.model.num_actions)
 
     def _score(self, predicted: Tensor, wanted: Tensor) -> float:
         if self.on_tokens:
@@ -216,8 +239,15 @@ class DynamicsStage:
 
     name = "dynamics"
 
-    def __init__(self, model: WorldModel, co_training: str = "none", horizon: int = DYNAMICS_HORIZON) -> None:
+    def __init__(
+        self,
+        model: WorldModel,
+        co_training: str = "none",
+        from_tokens: bool = False,
+        horizon: int = DYNAMICS_HORIZON,
+    ) -> None:
         self.model, self.co_training, self.horizon = model, co_training, horizon
+        self.from_tokens = from_tokens
         self.networks = nn.ModuleDict({"dynamics": model.dynamics})
         self.frozen: tuple[str, ...] = (
             ("tokenizer", "latent_action") if co_training == "none" else ("tokenizer",)
@@ -259,7 +289,7 @@ class DynamicsStage:
         metrics = {key: out[key] for key in ("accuracy", "changed_accuracy")}
         return Losses({"dynamics": Term(out["loss"], out["weight"])}, metrics)
 
-    def validate(self, batch: Batch) -> tuple[dict[str, float], Pictures]:
+    def validate(self, batch: Batch) -> Validation:
         """Held-out loss, and PSNR `horizon` frames after the prompt: inferred, shuffled actions, copy of the last frame."""
         video_BTYXC = batch.video_BTYXC
         assert video_BTYXC is not None
@@ -281,18 +311,18 @@ class DynamicsStage:
             metrics[f"psnr_t{self.horizon}_db"] - metrics[f"random_psnr_t{self.horizon}_db"]
         )
         metrics["copy_last_psnr_db"] = psnr(to_uint8(video_BTYXC[:, prompt - 1 : prompt]), truth)
-        if not actions_BS.is_floating_point():
-            metrics |= {
-                f"action_{key}": value for key, value in _usage(actions_BS, self.model.num_actions).items()
-            }
         pairs = zip(video_BTYXC[:3], videos[""][:3], strict=True)
-        return metrics, [row for real, imagined in pairs for row in (to_uint8(real), imagined)]
+        pictures = [row for real, imagined in pairs for row in (to_uint8(real), imagined)]
+        codes = None if actions_BS.is_floating_point() else actions_BS
+        return Validation(metrics, pictures, codes, self.model.num_actions)
 
     def _decode(self, tokens_BTN: Tensor) -> np.ndarray:
         return to_uint8(self.model.tokenizer.decode(tokens_BTN))
 
     def flops_per_clip(self, frames: int) -> int:
-        """Dynamics forward and backward, with tokens and actions read from pictures."""
+        """Dynamics forward and backward, and what reads tokens and actions from pictures."""
+        if self.from_tokens:
+            return self.model.dynamics.training_flops(frames)
         action = self.model.latent_action
         own = action.infer_flops(frames) if self.co_training == "none" else action.training_flops(frames)
         return self.model.dynamics.training_flops(frames) + self.model.tokenizer.encode_flops(frames) + own
@@ -301,7 +331,7 @@ class DynamicsStage:
 _STAGES: dict[str, Callable[[WorldModel, TrainConfig], Stage]] = {
     "tokenizer": lambda model, config: TokenizerStage(model),
     "latent_action": lambda model, config: LatentActionStage(model),
-    "dynamics": lambda model, config: DynamicsStage(model, config.training.co_training),
+    "dynamics": lambda model, config: DynamicsStage(model, config.training.co_training, config.data.tokens),
 }
 
 

@@ -24,7 +24,7 @@ from genie_robot.models.hashing import weights_hash
 from genie_robot.models.world_model import WorldModel
 from genie_robot.training.parallel import ONE_PROCESS, Processes
 
-CLIPS_PER_SHARD = 1024  # 24 MB at 16 frames of 768 tokens
+CLIPS_PER_SHARD = 8192  # 200 MB at 16 frames of 768 tokens; every shard is an open file
 
 
 def build_token_cache(

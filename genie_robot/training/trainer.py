@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import time
@@ -27,8 +28,10 @@ from genie_robot.training.optim import build_optimizers, create_state, set_rate,
 from genie_robot.training.parallel import Processes
 from genie_robot.training.signals import Interrupted, StopOnSignal
 from genie_robot.training.source import Source
-from genie_robot.training.stages import Stage
+from genie_robot.training.stages import Stage, validate
 from genie_robot.training.throughput import Meter, peak_flops
+
+log = logging.getLogger(__name__)
 
 LOG_EVERY = 10
 _RECENT = 64  # losses whose median a spike is measured against
@@ -41,14 +44,10 @@ class Trainer:
         self.stage, self.folder, self.processes = stage, folder, processes
         self.config: StageConfig = getattr(config.training, stage.name)
         self.seed, self.wandb, self.hardware = config.seed, config.wandb, config.hardware
-        self.fingerprint = {
-            "model": to_dict(config.model),
-            "training": {**to_dict(self.config), "co_training": config.training.co_training},
-            "data": to_dict(config.data) | {"cache": ""},
-            "seed": config.seed,
-        }
+        self.fingerprint = fingerprint(config, stage.name)
+        self.settings = to_dict(self.config)
         self.precision = pick_precision(config.hardware, processes.device)
-        parallel.prepare(stage.networks, config.hardware, self.precision, processes)
+        parallel.prepare(stage.networks, config.hardware, processes)
         self.optimizers = build_optimizers(stage.networks, self.config)
         self.average = WeightAverage(stage.networks, self.config.ema_decay)
         self.checkpoints = Checkpoints(folder / "checkpoints", self.config.keep_checkpoints, processes)
@@ -95,7 +94,7 @@ class Trainer:
                     self.save(source)
                 if last or stopping:
                     path = self.checkpoints.wait()
-                if stopping and not last:
+                if stopping:
                     if rows is not None:
                         rows.close()
                     raise Interrupted(
@@ -116,8 +115,6 @@ class Trainer:
         """One optimizer step; returns metrics over all processes, and whether any process was asked to stop."""
         networks = self.stage.networks.train()
         rate = set_rate(self.optimizers, self.step, self.config)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
         sums = self._backward(batch)
         sums["stop"] = torch.tensor(float(stop_requested), device=self.processes.device)
         names = sorted(sums)
@@ -129,6 +126,7 @@ class Trainer:
         self._refuse_divergence(metrics["loss"], norm)
         for optimizer in self.optimizers:
             optimizer.step()
+            optimizer.zero_grad(set_to_none=True)  # validation needs the memory
         self.average.update(self.step)
         parallel.after_step(networks, self.processes)
         self.step += 1
@@ -141,7 +139,8 @@ class Trainer:
         generators = clip_generators(self.seed, self.step, first_clip, len(batch))
         sums: dict[str, Tensor] = {}
         for start, part in zip(range(0, len(batch), size), batch.split(size), strict=True):
-            with parallel.accumulating(networks, last=start + size >= len(batch)):
+            last = start + size >= len(batch)
+            with parallel.accumulating(networks, last, self.hardware):
                 with autocast(self.precision, self.processes.device):
                     out = self.stage.losses(part, generators[start : start + size])
                 torch.stack([term.loss * term.weight for term in out.terms.values()]).sum().backward()
@@ -183,14 +182,14 @@ class Trainer:
             newest = (checkpoints(self.checkpoints.folder) or ["none"])[-1]
             raise TrainingDivergedError(
                 f"{self.stage.name}: {what} at step {self.step + 1}; last good checkpoint: {newest}; "
-                "lower the learning rate in a new output folder"
+                "lower the learning rate and run the same command again, it goes on from there"
             )
         self._recent.append(loss)
 
     def _validate(self, held_out: Batch, rows: RunLog | None, bar: tqdm[Any]) -> None:
         self.stage.networks.eval()
         with self.average.applied(), torch.no_grad(), autocast(self.precision, self.processes.device):
-            metrics, pictures = self.stage.validate(held_out)
+            metrics, pictures = validate(self.stage, held_out)
             parallel.reshard(self.stage.networks)
         if rows is None:
             return
@@ -207,6 +206,7 @@ class Trainer:
             "recent_losses": list(self._recent),
             "source": source.state_dict(),
             "fingerprint": self.fingerprint,
+            "settings": self.settings,
             "git": git_hash(),
         }
         self.checkpoints.save(self.step, self._tensors(), run)
@@ -226,7 +226,10 @@ class Trainer:
             return
         run = newest_run(folder)
         if run is not None:
-            self._refuse_other_configuration(run["fingerprint"])
+            refuse_other_configuration(self.folder, run, self.fingerprint)
+            changed = [name for name, value in self.settings.items() if run["settings"].get(name) != value]
+            if changed:
+                log.warning("%s goes on with another %s", self.stage.name, ", ".join(changed))
         create_state(self.optimizers, self.stage.networks)
         run = load_newest(folder, self._tensors(), self.processes)
         assert run is not None
@@ -234,11 +237,45 @@ class Trainer:
         self.step, self.elapsed_s = run["step"], run["elapsed_s"]
         self._recent.extend(run["recent_losses"])
 
-    def _refuse_other_configuration(self, stored: dict[str, Any]) -> None:
-        now = json.loads(json.dumps(self.fingerprint))
-        if stored != now:
-            field = next(key for key in now if stored.get(key) != now[key])
+
+def fingerprint(config: TrainConfig, stage: str) -> dict[str, Any]:
+    """What a checkpoint's state means; a run with another one cannot go on from it. Steps, rates and hardware may change."""
+    stage_config: StageConfig = getattr(config.training, stage)
+    return json.loads(
+        json.dumps(
+            {
+                "model": to_dict(config.model),
+                "training": {
+                    "optimizer": stage_config.optimizer,
+                    "batch_size": stage_config.batch_size,
+                    "num_frames": stage_config.num_frames,
+                    "averages": stage_config.ema_decay > 0,
+                    "co_training": config.training.co_training,
+                },
+                "data": {
+                    "tokens": config.data.tokens,
+                    "label_share": config.data.label_share,
+                    "max_episodes": config.data.max_episodes,
+                    "image_key": config.data.image_key,
+                },
+                "seed": config.seed,
+            }
+        )
+    )
+
+
+def refuse_other_configuration(folder: Path, run: dict[str, Any], now: dict[str, Any]) -> None:
+    """CheckpointError that names the field when `run` was made with another fingerprint."""
+    stored = run["fingerprint"]
+    for group, value in now.items():
+        if stored.get(group) != value:
+            names = (
+                [name for name in value if stored.get(group, {}).get(name) != value[name]]
+                if isinstance(value, dict)
+                else []
+            )
+            what = ".".join([group, *names[:1]])
             raise CheckpointError(
-                f"{self.folder}: its checkpoint was made with another {field} configuration; "
-                "use the same configuration to go on, or another output folder"
+                f"{folder}: its checkpoint was made with another {what}; use the same configuration to go on, "
+                "or another output folder"
             )

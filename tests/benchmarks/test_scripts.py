@@ -61,7 +61,7 @@ def test_the_common_size_gives_the_same_tokens_both_ways(
         "generated_frame": frame,
         "parameters": 1,
     }
-    assert "best of six" in script.table(result)
+    assert "best of five" in script.table(result)
 
 
 def test_the_ablation_table_pairs_arms_by_seed(repository_root: Path) -> None:

@@ -213,7 +213,7 @@ def test_labels_teach_where_they_are_known() -> None:
     labels[1, 2, 1] = torch.nan  # half a label is none
     assert model.label_head is not None
     guess = model.label_head(model.quantizer(model.encoder(clip)).vectors)
-    wanted = (guess - labels)[1, [0, 1, 3]].square().mean()
+    wanted = (guess - labels)[1, [0, 1, 3]].square().mean() * 3 / 8  # 3 of 8 steps: a mean over all of them
     torch.testing.assert_close(model(clip, labels=labels)["loss"], unlabelled + 2 * wanted)
     model(clip)["loss"].backward()
     assert all(p.grad is not None for p in model.parameters())  # processes wait for each of them

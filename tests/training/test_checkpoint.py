@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import resource
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,33 @@ def test_nothing_appears_under_its_name_before_it_is_whole(tmp_path: Path) -> No
     assert (tmp_path / "latest").resolve().name == "step_00000001"
     store.wait()
     assert (tmp_path / "latest").resolve().name == "step_00000002"
+
+
+SAVING = """
+import os, sys, time, pathlib, torch
+from genie_robot.training.checkpoint import Checkpoints
+store = Checkpoints(pathlib.Path(sys.argv[1]), keep=2)
+store.save(1, {"model": {"x": torch.ones(10)}}, {"step": 1})
+store.wait()
+os.fsync = lambda fd: time.sleep(600)  # the disk is slow: the save hangs in the middle
+store.save(2, {"model": {"x": torch.zeros(1_000_000)}}, {"step": 2})
+store.wait()
+"""
+
+
+def test_killed_in_the_middle_of_a_save_the_one_before_is_intact(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", SAVING, str(tmp_path)])
+    partial, deadline = tmp_path / "step_00000002.partial", time.monotonic() + 90
+    while not list(partial.glob("*.distcp")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert partial.exists()
+    run, x = _load(tmp_path)
+    assert run == {"step": 1} and (x == 1).all()
+    _save(tmp_path, 2)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_00000001", "step_00000002"]
 
 
 def test_what_a_kill_left_is_removed_and_not_read(tmp_path: Path) -> None:

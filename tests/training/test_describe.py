@@ -137,7 +137,7 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
 
 
 def test_more_processes_are_named_when_nothing_else_helps() -> None:
-    with pytest.raises(ConfigError, match=r"4 processes with hardware\.recompute=full"):
+    with pytest.raises(ConfigError, match=r"2 processes with hardware\.recompute=full"):
         check_fits(compose(["model=platformers_11b"]), "dynamics", 140 * GIB)
     with pytest.raises(ConfigError, match="what fits: a smaller model"):
         check_fits(compose(["model=platformers_11b"]), "dynamics", 8 * GIB)

@@ -118,10 +118,32 @@ def test_ctrl_c_saves_and_says_so(make_config: MakeConfig, tmp_path: Path, numbe
     assert state is not None and f"step {state['step']}" in errors
 
 
-def test_going_on_with_another_configuration_is_refused(make_config: MakeConfig) -> None:
+def test_a_run_can_be_made_longer_but_not_another(make_config: MakeConfig) -> None:
     run.run(make_config("tokenizer"))
-    with pytest.raises(CheckpointError, match="training configuration"):
-        run.run(make_config("tokenizer", steps=8))
+    with pytest.raises(CheckpointError, match=r"another training\.batch_size"):
+        run.run(make_config("tokenizer", batch_size=2))
+    with pytest.raises(CheckpointError, match="another seed"):
+        run.run(dataclasses.replace(make_config("tokenizer"), seed=5))
+    longer = make_config("tokenizer", steps=9, learning_rate=1e-4, checkpoint_every=3)
+    run.run(longer)
+    assert checkpoint.newest_run(Path(longer.output) / "tokenizer" / "checkpoints")["step"] == 9  # type: ignore[index]
+
+
+def test_an_unfinished_run_becomes_a_model_folder_on_request(make_config: MakeConfig) -> None:
+    config = make_config("all")
+    with pytest.raises(CheckpointError, match="no checkpoint of the tokenizer"):
+        run.run(dataclasses.replace(config, stage="assemble"))
+    run.run(config)
+    folder = Path(config.output)
+    shutil.rmtree(folder / "world_model")
+    shutil.rmtree(checkpoint.checkpoints(folder / "dynamics" / "checkpoints")[-1])
+    model = WorldModel.load(run.run(dataclasses.replace(config, stage="assemble")))
+    reached = WorldModel(config.model).dynamics
+    found = checkpoint.load_weights(folder / "dynamics" / "checkpoints", "dynamics", reached, averaged=False)
+    assert found is not None and found["step"] == 4
+    assert all(
+        torch.equal(a, b) for a, b in zip(reached.parameters(), model.dynamics.parameters(), strict=True)
+    )
 
 
 def test_dynamics_without_the_stages_before_is_refused(make_config: MakeConfig) -> None:

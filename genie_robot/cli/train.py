@@ -12,7 +12,7 @@ HELP = """usage: genie-robot train data.path=FOLDER [group=NAME ...] [field=valu
 Same as `python train.py ...` (Hydra). Training is from video alone: no action is read unless you ask for it.
 
 groups (files in configs/, each says what it is good for):
-  stage=       all | tokenizer | latent_action | dynamics (in this order; a finished stage is not trained again)
+  stage=       all (in this order:) | tokenizer | latent_action | dynamics | assemble (only bundle the newest checkpoints)
   model=       tiny (2 CPU cores) | small (one GPU) | base (onboard) | robotics_2_5b | platformers_11b | coinrun
   tokenizer=   preset (the model's own) | st_vivit | vit | c_vivit | magvit2
   recipe=      preset (the model's own) | paper | modern

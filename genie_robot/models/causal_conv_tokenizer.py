@@ -7,6 +7,7 @@ Shapes: B batch, T frames, Y X pixels, C channels, N tokens per frame, K code wi
 
 from __future__ import annotations
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -75,7 +76,11 @@ class CausalConvDecoder(nn.Module):
         x_BCTYX = rearrange(vectors_BTNK, "b t (y x) k -> b k t y x", y=self.rows)
         for layer in self.layers:
             x_BCTYX = layer(x_BCTYX, cache)
-        logits = rearrange(self.project(self.norm(x_BCTYX), cache), "b c t y x -> b t y x c")
+        x_BCTYX = self.norm(x_BCTYX)
+        # In bf16 oneDNN gives NaN weight gradients for a convolution to so few channels (torch 2.13); pixels gain, too.
+        with torch.autocast(x_BCTYX.device.type, enabled=False):
+            x_BCTYX = self.project(x_BCTYX.to(self.project.conv.weight.dtype), cache)
+        logits = rearrange(x_BCTYX, "b c t y x -> b t y x c")
         if cache is not None and commit:
             cache.commit(vectors_BTNK.shape[1])
         return logits

@@ -127,6 +127,7 @@ def load_frozen(stage: Stage, name: str, output: Path, config: TrainConfig) -> N
             f"{output / name}: {stage.name} needs the finished {name} stage, got {at}, wanted step {wanted.steps}; "
             f"run the same command with stage={name} (or stage=all) first"
         )
+    refuse_other_configuration(output / name, run, fingerprint(config, name))
     load_weights(
         output / name / "checkpoints", name, getattr(stage.model, name), averaged=wanted.ema_decay > 0
     )

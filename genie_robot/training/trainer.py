@@ -241,10 +241,16 @@ class Trainer:
 def fingerprint(config: TrainConfig, stage: str) -> dict[str, Any]:
     """What a checkpoint's state means; a run with another one cannot go on from it. Steps, rates and hardware may change."""
     stage_config: StageConfig = getattr(config.training, stage)
+    model, parts = to_dict(config.model), ["video", "tokenizer", "latent_action", "dynamics"]
+    if stage == "tokenizer":
+        parts = ["video", "tokenizer"]
+    elif stage == "latent_action":
+        on_tokens = config.model.latent_action.input == "tokens"
+        parts = ["video", "latent_action", *(["tokenizer"] if on_tokens else [])]
     return json.loads(
         json.dumps(
             {
-                "model": to_dict(config.model),
+                "model": {part: model[part] for part in parts},
                 "training": {
                     "optimizer": stage_config.optimizer,
                     "batch_size": stage_config.batch_size,

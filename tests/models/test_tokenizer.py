@@ -93,3 +93,14 @@ def test_the_loss_is_pixels_plus_quantizer() -> None:
     weights = weights / weights.mean(dim=(2, 3), keepdim=True)
     pixels = (weights * (out["reconstruction"] - video).square()).mean()
     torch.testing.assert_close(out["loss"], pixels + quantizer_loss)
+
+
+def test_gradients_in_bf16_are_finite_at_the_size_of_the_preset() -> None:
+    """oneDNN gave NaN for the last convolution of the MAGVIT-2 decoder."""
+    config = compose(["model=tiny", "tokenizer=magvit2"]).model
+    torch.manual_seed(0)
+    tokenizer = VideoTokenizer(config.tokenizer, config.video)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = tokenizer(torch.rand(2, 4, 64, 64, 3))["loss"]
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in tokenizer.parameters())

@@ -122,6 +122,9 @@ def test_a_run_can_be_made_longer_but_not_another(make_config: MakeConfig) -> No
     run.run(make_config("tokenizer"))
     with pytest.raises(CheckpointError, match=r"another training\.batch_size"):
         run.run(make_config("tokenizer", batch_size=2))
+    tokenizer = {"tokenizer": {"encoder_transformer": {"dim": 32}}}
+    with pytest.raises(CheckpointError, match=r"another model\.tokenizer"):
+        run.run(_with(make_config("dynamics"), model=tokenizer))
     with pytest.raises(CheckpointError, match="another seed"):
         run.run(dataclasses.replace(make_config("tokenizer"), seed=5))
     longer = make_config("tokenizer", steps=9, learning_rate=1e-4, checkpoint_every=3)

@@ -7,6 +7,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from genie_robot.cli._compose import compose
+from genie_robot.models.tokenizer import VideoTokenizer
 from genie_robot.nn.quantize import FiniteScalarQuantizer, LookupFreeQuantizer, VectorQuantizer
 from tests.invariants.test_tokenizers import ARCHITECTURES, CODES, NUM_TOKENS, VIDEO, make
 

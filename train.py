@@ -7,6 +7,7 @@ Run it again with the same words to go on from the newest checkpoint.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import hydra
@@ -30,7 +31,8 @@ def train(config: DictConfig) -> None:
     except GenieError as error:
         _wrong(error)
     except KeyboardInterrupt as interrupt:
-        print(f"stopped: {interrupt or 'nothing was saved since the last checkpoint'}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # once, of several processes
+            print(f"stopped: {interrupt or 'nothing was saved since the last checkpoint'}", file=sys.stderr)
         sys.exit(130)
     print(f"done: {folder}")
 

@@ -26,7 +26,7 @@ fields:
 
 options:
   --describe   what this configuration costs, without data: parameters, FLOPs, memory, which GPU it fits, hours
-  --json FILE  the same, for machines
+  --json FILE  the same, for machines (- for the screen)
 
 examples:
   genie-robot train model=tiny data.path=outputs/tabletop output=outputs/my_run
@@ -74,7 +74,7 @@ def describe_if_asked(words: list[str]) -> bool:
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--describe", action="store_true")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", metavar="FILE")
     try:
         options, overrides = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
@@ -91,7 +91,9 @@ def describe_if_asked(words: list[str]) -> bool:
 
     report = describe(compose(overrides))
     print(as_text(report))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    if options.json == "-":
+        print(json.dumps(report))
+    elif options.json:
+        Path(options.json).parent.mkdir(parents=True, exist_ok=True)
+        Path(options.json).write_text(json.dumps(report, indent=2) + "\n")
     return True

@@ -100,7 +100,7 @@ def load_adapter(folder: Path | str) -> ActionAdapter:
     if not path.is_file():
         raise ModelFolderError(
             f"no {ADAPTER_FILE} in {folder}; it maps robot actions to latent codes; fit one with "
-            "`genie-robot evaluate model --write` on a dataset that has actions"
+            "`genie-robot actions MODEL --data FOLDER --write` on a dataset that has actions"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

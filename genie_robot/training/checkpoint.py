@@ -117,10 +117,11 @@ class Checkpoints:
         shutil.rmtree(partial, ignore_errors=True)
         if not any(isinstance(e, OSError) and e.errno in _DISK_FULL for e in _causes(error)):
             raise error
-        newest = (checkpoints(self.folder) or ["none"])[-1]
+        found = checkpoints(self.folder)
+        then = f"goes on from {found[-1]}" if found else "starts again"
         raise DiskFullError(
             f"{self._path(self._step)}: no space to save step {self._step}; free some and run the same command again, "
-            f"it goes on from {newest}"
+            f"it {then}"
         ) from error
 
 

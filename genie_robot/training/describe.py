@@ -196,10 +196,10 @@ def _devices_text(report: Report) -> list[str]:
     lines = [
         "Fits: recompute x micro-batch of the last stage, and the time of the recipe at an assumed "
         f"{report['assumed_mfu']:.0%} of the bf16 peak (recompute=full takes up to a third more)",
-        f"  {'':<16}{'GiB':>6} {'imagine':>8}" + "".join(f"{f'{size} GPU':>20}" for size in WORLD_SIZES),
+        f"  {'':<16}{'GiB':>6} {'imagine':>8}" + "".join(f"{f'{size} GPU':>22}" for size in WORLD_SIZES),
     ]
     for device in report["devices"]:
-        cells = "".join(f"{_cell(device['training'][str(size)]):>20}" for size in WORLD_SIZES)
+        cells = "".join(f"{_cell(device['training'][str(size)]):>22}" for size in WORLD_SIZES)
         imagine = "yes" if device["inference"] else "no"
         lines.append(f"  {device['name']:<16}{device['memory_gib']:>6.1f} {imagine:>8}{cells}")
     return lines

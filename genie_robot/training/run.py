@@ -128,9 +128,13 @@ def load_frozen(stage: Stage, name: str, output: Path, config: TrainConfig) -> N
             f"run the same command with stage={name} (or stage=all) first"
         )
     refuse_other_configuration(output / name, run, fingerprint(config, name))
-    load_weights(
-        output / name / "checkpoints", name, getattr(stage.model, name), averaged=wanted.ema_decay > 0
-    )
+    folder = output / name / "checkpoints"
+    read = load_weights(folder, name, getattr(stage.model, name), averaged=wanted.ema_decay > 0)
+    if read is None or read["step"] < wanted.steps:  # an older one was read instead
+        raise CheckpointError(
+            f"{folder}: the last checkpoint of the finished {name} stage is damaged, wanted it whole; "
+            f"remove {folder}/step_{run['step']:08d} and run the same command with stage={name} to make it again"
+        )
 
 
 def assemble(config: TrainConfig, output: Path) -> Path:

@@ -227,9 +227,12 @@ class Trainer:
         run = newest_run(folder)
         if run is not None:
             refuse_other_configuration(self.folder, run, self.fingerprint)
-            changed = [name for name, value in self.settings.items() if run["settings"].get(name) != value]
-            if changed:
-                log.warning("%s goes on with another %s", self.stage.name, ", ".join(changed))
+            stored = run["settings"]
+            for name, value in self.settings.items():
+                if stored.get(name) != value:
+                    log.warning(
+                        "%s goes on with %s %s (before: %s)", self.stage.name, name, value, stored.get(name)
+                    )
         create_state(self.optimizers, self.stage.networks)
         run = load_newest(folder, self._tensors(), self.processes)
         assert run is not None

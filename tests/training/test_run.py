@@ -132,6 +132,16 @@ def test_a_run_can_be_made_longer_but_not_another(make_config: MakeConfig) -> No
     assert checkpoint.newest_run(Path(longer.output) / "tokenizer" / "checkpoints")["step"] == 9  # type: ignore[index]
 
 
+def test_a_stage_is_not_built_on_an_older_checkpoint_than_the_finished_one(make_config: MakeConfig) -> None:
+    config = make_config("all")
+    run.run(config)
+    folder = Path(config.output)
+    (checkpoint.checkpoints(folder / "tokenizer" / "checkpoints")[-1] / "__0_0.distcp").unlink()
+    shutil.rmtree(folder / "dynamics")
+    with pytest.raises(CheckpointError, match=r"tokenizer stage is damaged.*stage=tokenizer"):
+        run.run(dataclasses.replace(config, stage="dynamics"))
+
+
 def test_an_unfinished_run_becomes_a_model_folder_on_request(make_config: MakeConfig) -> None:
     config = make_config("all")
     with pytest.raises(CheckpointError, match="no checkpoint of the tokenizer"):

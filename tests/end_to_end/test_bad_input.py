@@ -126,15 +126,21 @@ def test_wrong_configuration_is_refused_before_work(word: str, dataset: Path, tm
     assert not (tmp_path / "run" / "tokenizer").exists()
 
 
+def _contents(folder: Path) -> dict[str, bytes]:
+    """Every file of the checkpoints; the link to the newest is none."""
+    files = (path for path in folder.glob("step_*/*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 def test_full_disk_during_a_checkpoint_keeps_the_one_before(dataset: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     command = train_command(dataset, output, "stage=tokenizer", *steps(4, 2))
     assert run_command(command).returncode == 0
     folder = output / "tokenizer" / "checkpoints"
-    newest = sorted(folder.glob("step_*.pt"))[-1]
-    newest.unlink()  # as if the run had been killed after step 2
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    size = min(len(content) for content in before.values())
+    newest = sorted(folder.glob("step_*"))[-1]
+    shutil.rmtree(newest)  # as if the run had been killed after step 2
+    before = _contents(folder)
+    size = max(len(content) for content in before.values())
 
     def small_files_only() -> None:  # the kernel refuses to let any file grow past this, as a full disk does
         resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
@@ -151,6 +157,6 @@ def test_full_disk_during_a_checkpoint_keeps_the_one_before(dataset: Path, tmp_p
     assert done.returncode == 1, done.stderr
     assert "no space" in last_line(done.stderr)
     assert "Traceback" not in done.stderr
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert _contents(folder) == before
     assert run_command(command).returncode == 0, "it does not go on after space was made"
-    assert newest.is_file()
+    assert newest.is_dir()

@@ -28,7 +28,7 @@ def test_training_leaves_logs_pictures_and_a_model(run_folder: Path) -> None:
         assert rows(run_folder, stage)[-1]["step"] == 4
         assert any(row["split"] == "validation" for row in rows(run_folder, stage))
         assert list((run_folder / stage / "samples").glob("*.png"))
-        assert list((run_folder / stage / "checkpoints").glob("*.pt"))
+        assert list((run_folder / stage / "checkpoints").glob("step_*/run.json"))
     files = {path.name for path in (run_folder / "world_model").iterdir()}
     assert {"config.yaml", "model.safetensors", "latent_actions.json", "README.md"} <= files
 
@@ -93,9 +93,9 @@ def test_ctrl_c_saves_and_the_same_words_go_on(dataset: Path, tmp_path: Path) ->
     message = errors.strip().splitlines()[-1]
     assert "run the same command" in message
     assert "Traceback" not in errors
-    saved = sorted((output / "tokenizer" / "checkpoints").glob("step_*.pt"))
+    saved = sorted((output / "tokenizer" / "checkpoints").glob("step_*"))
     assert len(saved) == 1
-    stopped_at = int(saved[0].stem.removeprefix("step_"))
+    stopped_at = int(saved[0].name.removeprefix("step_"))
     assert stopped_at >= 10
 
     with subprocess.Popen(

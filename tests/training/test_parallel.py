@@ -68,10 +68,12 @@ def _with(config: TrainConfig, output: str, variant: str = "paper", **hardware: 
 
 
 def _assert_same_curve(got: torch.Tensor, wanted: torch.Tensor, rough: bool = False) -> None:
-    """Loss and gradient norm: float32 rounding with AdamW; bf16 and Muon (which rounds each update to it) only nearly."""
-    if not rough:
-        torch.testing.assert_close(got[0], wanted[0], rtol=1e-5, atol=1e-7)  # nothing has been updated yet
-    torch.testing.assert_close(got[:, 0], wanted[:, 0], rtol=2e-2 if rough else 1e-4, atol=1e-6)
+    """Loss and gradient norm to float32 rounding with AdamW.
+
+    `rough`: Muon rounds each update to bf16, so the runs drift apart a little after the first.
+    """
+    torch.testing.assert_close(got[0], wanted[0], rtol=1e-3 if rough else 1e-5, atol=1e-7)
+    torch.testing.assert_close(got[:, 0], wanted[:, 0], rtol=1e-2 if rough else 1e-4, atol=1e-6)
     torch.testing.assert_close(got[:, 1], wanted[:, 1], rtol=5e-2 if rough else 1e-3, atol=1e-6)
 
 
@@ -80,17 +82,16 @@ def _assert_same_curve(got: torch.Tensor, wanted: torch.Tensor, rough: bool = Fa
     [
         ("paper", "adamw", {"shard": 0}),
         ("tiny", "adamw", {"shard": 0, "micro_batch_size": 2, "recompute": "full"}),
-        ("paper", "muon", {"shard": 0, "precision": "bf16"}),
+        ("paper", "muon", {"shard": 0}),
         ("paper", "adamw", {"shard": 1}),
     ],
-    ids=["fsdp", "fsdp-fsq-recompute", "fsdp-muon-bf16", "ddp"],
+    ids=["fsdp", "fsdp-fsq-recompute", "fsdp-muon", "ddp"],
 )
 def test_two_processes_follow_the_curve_of_one_and_one_goes_on_from_two(
     make_config: MakeConfig, tmp_path: Path, variant: str, optimizer: str, hardware: dict[str, Any]
 ) -> None:
     config, rough = make_config("all", steps=6, ema_decay=0.9, optimizer=optimizer), optimizer == "muon"
-    alike = {name: value for name, value in hardware.items() if name == "precision"}
-    one, two = _with(config, "one", variant, **alike), _with(config, "two", variant, **hardware)
+    one, two = _with(config, "one", variant), _with(config, "two", variant, **hardware)
     run.run(one)
     _run_processes(two, tmp_path)
     names = ("loss", "gradient_norm")

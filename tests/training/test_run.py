@@ -310,8 +310,9 @@ def test_a_few_labels_train_the_auxiliary_head_and_nothing_else_reads_actions(
     assert start.label_head is not None and end.label_head is not None
     moved = (start.label_head.weight - end.label_head.weight).abs().max()
     assert moved > 1e-4  # weight decay alone would be a thousand times less
+    other = dataclasses.replace(config, output=config.output + "_3")
     with pytest.raises(ConfigError, match=r"label_dim: got 3.*have 7"):
-        run.run(_with(config, model={"latent_action": {"label_dim": 3}}))
+        run.run(_with(other, model={"latent_action": {"label_dim": 3}}))
     with pytest.raises(ConfigError, match="both above 0"):
         _with(config, data={"label_share": 0.0})
 

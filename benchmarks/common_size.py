@@ -17,6 +17,7 @@ import argparse
 import json
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -140,7 +141,7 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         "# Common size: CPU seconds on one thread",
         "",
-        f"`python benchmarks/common_size.py`, commit {commit.strip()}, torch {torch.__version__}, {cpu_name()}.",
+        f"`python {' '.join(sys.argv)}`, commit {commit.strip()}, torch {torch.__version__}, {cpu_name()}.",
         f"{result['parameters'] / 1e6:.1f} M parameters, 256 tokens a frame, fp32, 1 thread.",
         "",
         "| what | CPU s | best of five other implementations | ratio |",
@@ -153,7 +154,7 @@ def table(result: dict[str, Any]) -> str:
         "The others are Jafar, Jasmine, 1xgpt, TinyWorlds and open-genie as their code stands: same size, thread count and "
         "precision on a like machine, all frames run again at each step. The best of them is Jafar, with feed-forward layers "
         "an eighth of ours (20.3 M parameters); 1xgpt, of our size, takes 57.1 and 106.7 s. Both sides were timed under "
-        "other load, so read the ratios to the others as magnitudes.",
+        "other load, and no script here times the others, so read the ratios to them as magnitudes.",
     ]
     return "\n".join(lines) + "\n"
 

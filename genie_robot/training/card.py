@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from genie_robot.config import TrainConfig
 from genie_robot.training.logs import read_rows
 
 
+@cache  # asked for at each checkpoint
 def git_hash() -> str:
     """Commit of the working copy, "unknown" outside of one."""
     folder = Path(__file__).resolve().parent

@@ -1,7 +1,8 @@
 """Known GPUs: memory, peak rates, bandwidth. For MFU and for saying what fits where.
 
-Rates are dense (no sparsity) with fp32 accumulation, from NVIDIA's data sheets; memory is what torch reports as total,
-which is a little less than the name says. Jetsons share it with the rest of the robot.
+Rates are dense (no sparsity) with fp32 accumulation. They were written down from memory of NVIDIA's data sheets and checked
+for some kinds only: look them up before quoting one. Memory is what torch reports as total, a little less than the name
+says. Jetsons share it with the rest of the robot.
 """
 
 from __future__ import annotations

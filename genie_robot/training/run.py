@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -127,14 +128,33 @@ def load_frozen(stage: Stage, name: str, output: Path, config: TrainConfig) -> N
             f"{output / name}: {stage.name} needs the finished {name} stage, got {at}, wanted step {wanted.steps}; "
             f"run the same command with stage={name} (or stage=all) first"
         )
-    refuse_other_configuration(output / name, run, fingerprint(config, name))
-    folder = output / name / "checkpoints"
-    read = load_weights(folder, name, getattr(stage.model, name), averaged=wanted.ema_decay > 0)
-    if read is None or read["step"] < wanted.steps:  # an older one was read instead
+    read = _load_network(stage.model, name, name, output, config)
+    if read["step"] < wanted.steps:  # an older one was read instead
+        folder = output / name / "checkpoints"
         raise CheckpointError(
             f"{folder}: the last checkpoint of the finished {name} stage is damaged, wanted it whole; "
             f"remove {folder}/step_{run['step']:08d} and run the same command with stage={name} to make it again"
         )
+
+
+def _load_network(
+    model: WorldModel, name: str, stage: str, output: Path, config: TrainConfig
+) -> dict[str, Any]:
+    """Fill one network from the newest checkpoint of the stage that trains it; returns what that says of its run.
+
+    CheckpointError when there is none, or when it is of another configuration.
+    """
+    folder = output / stage / "checkpoints"
+    run = newest_run(folder)
+    if run is not None:
+        refuse_other_configuration(output / stage, run, fingerprint(config, stage))
+    averaged = getattr(config.training, stage).ema_decay > 0
+    run = load_weights(folder, name, getattr(model, name), averaged)
+    if run is None:
+        raise CheckpointError(
+            f"{output / stage}: has no checkpoint of the {name}, wanted one of each network; train stage={stage} first"
+        )
+    return run
 
 
 def assemble(config: TrainConfig, output: Path) -> Path:
@@ -145,10 +165,5 @@ def assemble(config: TrainConfig, output: Path) -> Path:
     model = WorldModel(config.model)
     for name in STAGES:
         stage = name if name in config.training.stages else "dynamics"
-        averaged = getattr(config.training, stage).ema_decay > 0
-        run = load_weights(output / stage / "checkpoints", name, getattr(model, name), averaged)
-        if run is None:
-            raise CheckpointError(
-                f"{output / stage}: has no checkpoint of the {name}, wanted one of each network; train stage={stage} first"
-            )
+        _load_network(model, name, stage, output, config)
     return model.save(output / "world_model", model_card(config, output))

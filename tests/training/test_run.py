@@ -132,6 +132,14 @@ def test_a_run_can_be_made_longer_but_not_another(make_config: MakeConfig) -> No
     assert checkpoint.newest_run(Path(longer.output) / "tokenizer" / "checkpoints")["step"] == 9  # type: ignore[index]
 
 
+def test_another_configuration_is_named_before_anything_is_called_unreadable(make_config: MakeConfig) -> None:
+    config = make_config("all")
+    run.run(config)
+    wider = {"tokenizer": {"encoder_transformer": {"dim": 32}}}
+    with pytest.raises(CheckpointError, match=r"another model\.tokenizer"):
+        run.run(_with(dataclasses.replace(config, stage="assemble"), model=wider))
+
+
 def test_a_stage_is_not_built_on_an_older_checkpoint_than_the_finished_one(make_config: MakeConfig) -> None:
     config = make_config("all")
     run.run(config)

@@ -27,7 +27,7 @@ import torch
 from scipy.stats import t as student_t
 
 from genie_robot.cli._compose import compose
-from genie_robot.data.rlds import open_dataset
+from genie_robot.data.open import open_dataset
 from genie_robot.evaluation.heldout import collect_clips
 from genie_robot.evaluation.model_eval import ModelEvalConfig, evaluate_model
 from genie_robot.models.world_model import WorldModel

@@ -37,7 +37,7 @@ def load_episodes(
     image_hw: tuple[int, int] | None = None,
 ) -> list[Any]:
     """First `limit` episodes of a split, at the size `image_hw`; DataError for a split that is empty."""
-    from genie_robot.data.rlds import open_dataset
+    from genie_robot.data.open import open_dataset
 
     source = open_dataset(path).episodes(split=split, actions=actions, state=state, image_hw=image_hw)
     episodes = list(itertools.islice(source, limit))

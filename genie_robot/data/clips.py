@@ -31,7 +31,8 @@ from tqdm import tqdm
 from genie_robot.data.atomic import whole_folder
 from genie_robot.data.episode import Episode
 from genie_robot.data.labels import is_labelled, write_labels
-from genie_robot.data.rlds import ActionChoice, EpisodeSource, RldsDataset, open_dataset
+from genie_robot.data.open import open_dataset
+from genie_robot.data.rlds import ActionChoice, EpisodeSource, RldsDataset
 from genie_robot.errors import ConfigError, DataError, DatasetNotFoundError
 
 log = logging.getLogger(__name__)

@@ -344,18 +344,3 @@ def find_builder_directory(path: str | Path) -> Path:
 
 def _folders(folder: Path) -> list[Path]:
     return [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
-
-
-def open_dataset(path: str | Path, rate_hz: float | None = None) -> EpisodeSource:
-    """Open a builder directory, a folder above exactly one, `gs://...`, or `tfds:name[:version]`.
-
-    Only the last two use TFDS and may touch the network. `rate_hz` overrides the dataset's control rate.
-    """
-    if str(path).startswith(("gs://", "tfds:")):
-        from genie_robot.data.tfds_door import TfdsDataset
-
-        log.info("reading %s through TensorFlow Datasets", path)
-        return TfdsDataset(str(path), rate_hz)
-    dataset = RldsDataset(find_builder_directory(path), rate_hz)
-    log.info("reading %s (%s %s) without TensorFlow", dataset.folder, dataset.name, dataset.version)
-    return dataset

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from genie_robot.data.episode import Episode
+from genie_robot.data.open import open_dataset
 from genie_robot.data.resize import resize_frame
-from genie_robot.data.rlds import EpisodeSource, open_dataset
+from genie_robot.data.rlds import EpisodeSource
 
 _STILL = 1.0  # a step with a smaller mean change (of 255) than this counts as still
 _LABEL_PIXELS = 16

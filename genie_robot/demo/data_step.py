@@ -34,7 +34,7 @@ def make_data(
 
 def describe(dataset_folder: Path, folder: Path) -> Result:
     """Counts, solved tasks and a contact sheet of the dataset; the picture goes into `folder`."""
-    from genie_robot.data.rlds import open_dataset
+    from genie_robot.data.open import open_dataset
 
     dataset = open_dataset(dataset_folder)
     splits, sheet_rows, bad_records = [], [], 0

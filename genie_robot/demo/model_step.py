@@ -27,7 +27,7 @@ def judge_model(
 ) -> Result:
     """Numbers by the evaluation package, and the pictures of the report, on episodes that training never saw."""
     from genie_robot import load
-    from genie_robot.data.rlds import open_dataset
+    from genie_robot.data.open import open_dataset
     from genie_robot.evaluation.heldout import collect_clips, collect_prompts
     from genie_robot.evaluation.latent_actions import mean_code_cosine, measure_codes
     from genie_robot.evaluation.model_eval import ModelEvalConfig, evaluate_model
@@ -166,7 +166,7 @@ def _reconstructions(evaluation: Any, folder: Path) -> str:
 def compare_cache(context: Context, *, model_folder: Path, dataset: Path) -> Result:
     """Generation with the temporal cache against re-running all frames: same tokens, and how much faster."""
     from genie_robot import load
-    from genie_robot.data.rlds import open_dataset
+    from genie_robot.data.open import open_dataset
     from genie_robot.sampling import benchmark
 
     model = load(model_folder)

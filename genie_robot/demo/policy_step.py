@@ -51,7 +51,7 @@ def judge_policies(
 
 def _adapter(context: Context, model: Any, model_folder: Path, dataset: Path) -> Any:
     """The model folder's adapter (robot action to code), or one fitted here on the demo's own training episodes."""
-    from genie_robot.data.rlds import open_dataset
+    from genie_robot.data.open import open_dataset
     from genie_robot.simulation.action_interface import ADAPTER_FILE, fit_adapter_from_episodes, load_adapter
 
     if (model_folder / ADAPTER_FILE).is_file():

@@ -151,7 +151,7 @@ def _column_weights(scale: np.ndarray) -> Tensor:
 
 def load_states(data: Path, split: str, limit: int | None = None) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """All frames (F, Y, X, 3) and states (F, 9) of a split of an RLDS dataset, and the length of each episode."""
-    from genie_robot.data.rlds import open_dataset
+    from genie_robot.data.open import open_dataset
 
     frames, states = [], []
     for episode in open_dataset(data).episodes(split=split, state=True):

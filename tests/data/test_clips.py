@@ -13,8 +13,8 @@ import pytest
 
 from genie_robot.data import clips
 from genie_robot.data.clips import ClipCache, build_clip_cache, episodes_of_split
+from genie_robot.data.open import open_dataset
 from genie_robot.data.resize import resize_frame
-from genie_robot.data.rlds import open_dataset
 from genie_robot.errors import ConfigError, CorruptRecordError, DataError, DatasetNotFoundError
 
 Write = Callable[..., Path]

@@ -15,7 +15,7 @@ from genie_robot.data import rlds
 from genie_robot.data.clips import ClipCache, build_clip_cache
 from genie_robot.data.labels import is_labelled
 from genie_robot.data.loader import ClipLoader
-from genie_robot.data.rlds import open_dataset
+from genie_robot.data.open import open_dataset
 from genie_robot.errors import ConfigError, DataError
 
 Write = Callable[..., Path]

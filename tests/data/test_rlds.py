@@ -16,7 +16,8 @@ import pytest
 
 from genie_robot.data import example_proto, rlds
 from genie_robot.data.example_proto import find_features, parse_example, serialize_example
-from genie_robot.data.rlds import RldsDataset, decode_image, open_dataset
+from genie_robot.data.open import open_dataset
+from genie_robot.data.rlds import RldsDataset, decode_image
 from genie_robot.data.tfrecord import masked_crc32c, read_records, write_record
 from genie_robot.errors import CorruptRecordError, DataError, DatasetNotFoundError, ImageError
 
@@ -144,7 +145,7 @@ def test_reading_imports_no_tensorflow(write: Write) -> None:
 import sys
 from genie_robot.data.clips import build_clip_cache
 from genie_robot.data.loader import ClipLoader
-from genie_robot.data.rlds import open_dataset
+from genie_robot.data.open import open_dataset
 assert len(list(open_dataset(sys.argv[1]).episodes(actions=True, state=True))) == 1
 next(ClipLoader(build_clip_cache(sys.argv[1], sys.argv[2], 16, 16), 2, 2))
 print(sorted(m for m in sys.modules if m.split(".")[0] in ("tensorflow", "tensorflow_datasets", "mujoco")))
@@ -315,7 +316,7 @@ def test_an_unknown_rate_is_said_and_can_be_given(write: Write, caplog: pytest.L
 
 
 def test_the_door_is_said_in_one_line(write: Write, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger=rlds.__name__):
+    with caplog.at_level(logging.INFO, logger="genie_robot.data.open"):
         open_dataset(write(train=[3]))
     assert len(caplog.records) == 1
     assert "without TensorFlow" in caplog.text

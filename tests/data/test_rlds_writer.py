@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from genie_robot.data import rlds_writer
-from genie_robot.data.rlds import RldsDataset, open_dataset
+from genie_robot.data.open import open_dataset
+from genie_robot.data.rlds import RldsDataset
 from genie_robot.data.rlds_features import features_from_json, features_to_json, fractal_features
 from genie_robot.data.rlds_writer import write_dataset
 from genie_robot.errors import ConfigError, DataError, DiskFullError, ImageError

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from genie_robot.data.open import open_dataset
 from genie_robot.data.registry import image_path
-from genie_robot.data.rlds import RldsDataset, open_dataset
+from genie_robot.data.rlds import RldsDataset
 from genie_robot.data.tfrecord import read_records, write_record
 from genie_robot.errors import DatasetNotFoundError
 

@@ -62,7 +62,7 @@ def test_imagine_from_the_command_line(dataset: Path, run_folder: Path, tmp_path
 
 def test_session_on_the_trained_folder(dataset: Path, run_folder: Path) -> None:
     import genie_robot as package
-    from genie_robot.data.rlds import open_dataset
+    from genie_robot.data.open import open_dataset
 
     model = package.load(str(run_folder / "world_model"))
     episode = next(iter(open_dataset(dataset).episodes("test")))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genie_robot.data.rlds import open_dataset
+from genie_robot.data.open import open_dataset
 from genie_robot.simulation.mujoco.generate import generate_dataset
 
 FILE = Path(__file__).parents[3] / "datasets" / "tabletop" / "tabletop_dataset_builder.py"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from genie_robot.data.rlds import open_dataset
+from genie_robot.data.open import open_dataset
 from genie_robot.errors import ConfigError
 from genie_robot.simulation.mujoco.behaviours import action_key
 from genie_robot.simulation.mujoco.generate import (

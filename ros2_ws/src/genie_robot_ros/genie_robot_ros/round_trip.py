@@ -193,7 +193,7 @@ def contact_sheet(
 def read_prompt(path: Path, max_frames: int = 4) -> list[np.ndarray]:
     """Frames (RGB uint8) from an image file, an .npz with a uint8 (..., Y, X, 3) array, or an RLDS dataset folder."""
     if path.is_dir():
-        from genie_robot.data.rlds import open_dataset
+        from genie_robot.data.open import open_dataset
 
         dataset = open_dataset(path)
         episode = next(iter(dataset.episodes(next(iter(dataset.splits)))))

@@ -67,7 +67,7 @@ $(STAMPS)/venv:
 
 $(STAMPS)/packages: pyproject.toml constraints.txt | $(STAMPS)/venv
 	@echo "[install 2/3] Python packages of constraints.txt (1-4 minutes)"
-	@$(PIP_INSTALL) --editable '.[data,sim,player,perceptual,dev]'
+	@$(PIP_INSTALL) --editable '.[data,formats,sim,robots,player,perceptual,dev]'
 	@touch $@
 
 # The build stands behind its own stamp; build.sh installs requirements-ros.txt, mends the wheels' CMake paths and runs colcon.

@@ -311,19 +311,41 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where episodes come from. `path` is a TFDS builder directory or a folder above it."""
+    """Where episodes come from, and what is done to them before a model sees them."""
 
-    path: str = ""
+    path: str = (
+        ""  # RLDS folder or one above it, rosbag2 or LeRobot folder, registered name, gs://..., tfds:NAME
+    )
+    mixture: str = ""  # instead of a path: name of a mixture (genie-robot data list) or a YAML file
+    root: str = (
+        ""  # where registered names lie; empty: $GENIE_ROBOT_DATA, $TFDS_DATA_DIR, ~/tensorflow_datasets
+    )
     cache: str = ""  # folder of the uint8 clip cache; empty: <output>/cache
     image_key: str = ""  # empty: chosen from the dataset's features
-    max_episodes: int = 0  # 0: all
+    max_episodes: int = 0  # of each dataset; 0: all
+    max_bad_share: float = 0.01  # records that cannot be read are left out, up to this share of a dataset
+    still_share: float = 1.0  # share of the windows in which nothing moves that is kept
+    crop: float = 0.0  # random crop of whole clips: largest share of each side that is cut away
+    colour: float = 0.0  # random brightness, contrast and saturation of whole clips: largest change
+    workers: int = 0  # threads that decode and fill batches; 0: one per core
     validation_split: str = ""  # empty: the dataset's own, else every 20th episode
     tokens: bool = False  # dynamics: encode all clips once into a token cache and train from it
     label_share: float = 0.0  # share of episodes whose robot actions are read, for latent_action.label_weight
 
     def __post_init__(self) -> None:
         _require(self.max_episodes >= 0, "DataConfig.max_episodes", self.max_episodes, "0 (all) or more")
-        _require(0 <= self.label_share <= 1, "DataConfig.label_share", self.label_share, "0 to 1")
+        for name in ("label_share", "still_share", "max_bad_share"):
+            _require(0 <= getattr(self, name) <= 1, f"DataConfig.{name}", getattr(self, name), "0 to 1")
+        for name in ("crop", "colour"):
+            _require(0 <= getattr(self, name) < 1, f"DataConfig.{name}", getattr(self, name), "0 to below 1")
+        _require(self.workers >= 0, "DataConfig.workers", self.workers, "0 (one per core) or more")
+        both = bool(self.path and self.mixture)
+        _require(
+            not both,
+            "data.mixture",
+            self.mixture,
+            f"nothing beside data.path={self.path}: give one of the two",
+        )
 
 
 @dataclass(frozen=True)

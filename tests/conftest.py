@@ -36,6 +36,12 @@ def repository_root() -> Path:
     return REPOSITORY_ROOT
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing is left in the user's cache folder, and nothing found there."""
+    os.environ["GENIE_ROBOT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def _fixed_seeds() -> None:
     torch.manual_seed(0)

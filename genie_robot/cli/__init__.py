@@ -42,6 +42,9 @@ EXTRAS = {
     "tensorflow": "data",
     "tensorflow_datasets": "data",
     "rclpy": "ros",
+    "rosbags": "formats",
+    "pyarrow": "formats",
+    "av": "formats",
 }
 
 

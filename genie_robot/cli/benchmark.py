@@ -121,7 +121,7 @@ def _training(model: Any, video: Any) -> dict[str, Any]:
 
 
 def _loader(episodes: list[dict[str, Any]], frames: int) -> dict[str, Any]:
-    from genie_robot.data.clips import build_clip_cache
+    from genie_robot.data.clip_builder import build_clip_cache
     from genie_robot.data.loader import ClipLoader
     from genie_robot.data.rlds_writer import write_dataset
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from genie_robot.cli import _data_generate, _data_inspect
+from genie_robot.cli import _data_fetch, _data_generate, _data_import, _data_inspect, _data_list
 
 _EPILOG = """examples:
   genie-robot data generate outputs/tabletop --episodes 400 --seed 0
   genie-robot data inspect outputs/tabletop
   genie-robot data inspect fractal20220817_data/0.1.0 --json - --sheet outputs/rt1.png
 """
-_COMMANDS = (_data_generate, _data_inspect)
+_COMMANDS = (_data_list, _data_fetch, _data_generate, _data_import, _data_inspect)
 
 
 def add_parser(subparsers: Any) -> None:

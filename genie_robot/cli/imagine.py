@@ -12,10 +12,12 @@ _EPILOG = """examples:
   genie-robot imagine --data outputs/tabletop --actions left*3,down,close,up*3
   genie-robot imagine --prompt camera.png --actions 0,0,3,3,5 --seed 1 --out outputs/mine
   genie-robot imagine --data outputs/tabletop --episode 2 --frame 4 --actions inferred
+  genie-robot imagine --prompt camera.png --actions left*20 --bag outputs/left_bag --mp4 outputs/left.mp4 --rlds datasets
 
 An action is a code or the name that was measured for it (see `genie-robot actions`), times a count. "inferred" drives
 the model with the latent actions of the episode itself and shows the true frames above the imagined ones.
-Writes OUT.png (strip), OUT.gif and OUT.mp4.
+Writes OUT.png (strip), OUT.gif and OUT.mp4. --bag, --mp4 and --rlds write the imagined frames alone, the last prompt
+frame first, at the model's size and rate, for other tools.
 """
 
 
@@ -64,6 +66,11 @@ def add_parser(subparsers: Any) -> None:
         metavar="BASE",
         help="files to write, without ending (default: %(default)s)",
     )
+    parser.add_argument(
+        "--bag", metavar="DIR", help="ROS 2 bag to write (MCAP): images, camera_info, latent actions"
+    )
+    parser.add_argument("--mp4", metavar="FILE", help="H.264 video to write; plays in browsers")
+    parser.add_argument("--rlds", metavar="DIR", help="folder to write the RLDS dataset imagined/1.0.0 into")
     parser.add_argument("--json", metavar="FILE", help="write what was done as JSON (- for the screen)")
 
 
@@ -100,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
     from genie_robot.simulation.world_session import WorldSession
 
     check_counts(args, "prompt_frames", "maskgit_steps")
+    _check_exports(args)
     model = open_model(args.model)
     prompt, future = _prompt(args, model)
     codes = _codes(args, model, prompt, future)
@@ -109,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
     frames = [session.reset(prompt, seed=args.seed)]
     frames += [session.step(code) for code in tqdm(codes, desc="imagine", unit="frame", leave=False)]
     film = np.stack(frames)
+    exported = _export(args, film, codes, model.dt_s)
     names = {action.code: action.name or str(action.code) for action in model.latent_actions}
     head = ["prompt", *(names[code] for code in codes)]
     if args.actions.strip() == "inferred":
@@ -121,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     written = [write_png(base.with_name(base.name + ".png"), picture)]
     written.append(write_mp4(base.with_name(base.name + ".mp4"), film, model.dt_s))
     gif = write_gif(base.with_name(base.name + ".gif"), film, model.dt_s)
-    written += [gif] if gif else []
+    written += ([gif] if gif else []) + exported
     if args.json != "-":
         print("wrote " + ", ".join(str(path) for path in written))
         if gif is None:
@@ -131,6 +140,32 @@ def run(args: argparse.Namespace) -> int:
         {"actions": codes, "names": head[1:], "seed": args.seed, "files": [str(p) for p in written]},
     )
     return 0
+
+
+def _check_exports(args: argparse.Namespace) -> None:
+    """ConfigError when something is there already, before anything is imagined."""
+    from genie_robot.data.export import check_new, rlds_folder
+
+    for place in (args.bag, args.rlds and rlds_folder(args.rlds)):
+        if place:
+            check_new(place)
+
+
+def _export(args: argparse.Namespace, film: Any, codes: list[int], dt_s: float) -> list[Path]:
+    """Write the frames (T, Y, X, 3) and the codes between them as the options say; returns what was written."""
+    from genie_robot.data.export import export_bag, export_rlds
+
+    written = []
+    if args.bag:
+        written.append(export_bag(args.bag, film, codes, dt_s))
+    if args.rlds:
+        facts = {"model": str(args.model), "seed": args.seed}
+        written.append(export_rlds(args.rlds, film, codes, dt_s, facts))
+    if args.mp4:
+        from genie_robot.data.video import write_h264  # PyAV is an extra
+
+        written.append(write_h264(args.mp4, film, dt_s))
+    return written
 
 
 def _prompt(args: argparse.Namespace, model: Any) -> tuple[Any, Any]:

@@ -17,10 +17,11 @@ groups (files in configs/, each says what it is good for):
   tokenizer=   preset (the model's own) | st_vivit | vit | c_vivit | magvit2
   recipe=      preset (the model's own) | paper | modern
   hardware=    auto | cpu | gpu | gpus (torchrun) | low_memory
-  data=        tabletop | rt1 | bridge
+  data=        tabletop | rt1 | bridge | rt1_bridge | oxe_magic_soup
 
 fields:
-  data.path=   an RLDS / TFDS dataset: the folder with dataset_info.json, or one above it
+  data.path=   RLDS / TFDS folder or one above it, rosbag2 or LeRobot folder, registered name (genie-robot data list), gs://...
+  data.mixture=  instead: the name of a mixture or a YAML file; data.root= where registered names lie
   output=      where checkpoints, metrics.jsonl, sample pictures and the model folder go
   Any field of the configuration: training.dynamics.steps=500 hardware.precision=fp32 model.dynamics.action_mode=adaln
 
@@ -32,7 +33,7 @@ examples:
   genie-robot train model=tiny data.path=outputs/tabletop output=outputs/my_run
   genie-robot train stage=dynamics model=small recipe=modern hardware=gpu data.path=outputs/tabletop
   genie-robot train --describe model=robotics_2_5b hardware.recompute=full hardware.micro_batch_size=4
-  torchrun --nproc-per-node=8 train.py model=robotics_2_5b hardware=gpus data=rt1 data.path=FOLDER
+  torchrun --nproc-per-node=8 train.py model=robotics_2_5b hardware=gpus data=rt1 data.root=/data/oxe
 
 The same words again go on from the newest checkpoint. Ctrl-C saves one first.
 """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from genie_robot.errors import DiskFullError
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -21,7 +25,7 @@ def whole_file(target: Path, writer: str = "") -> Iterator[BinaryIO]:
     """
     temporary = target.with_name(f".{target.name}.partial{writer}")
     try:
-        with _full_disk_is_said(target), temporary.open("wb") as file:
+        with full_disk_is_said(target), temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -39,16 +43,30 @@ def whole_folder(target: Path) -> Iterator[Path]:
     _remove_stale(target)
     temporary = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
-        with _full_disk_is_said(target):
+        with full_disk_is_said(target):
             temporary.mkdir(parents=True)
             yield temporary
-            _move(temporary, target)
+            replace_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
-def _full_disk_is_said(target: Path) -> Iterator[None]:
+def locked(target: Path) -> Iterator[None]:
+    """Let one process at a time work on `target`; the others wait here, which is said. The lock ends with its process."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_name(f".{target.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for another process that writes %s", target)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def full_disk_is_said(target: Path) -> Iterator[None]:
+    """DiskFullError that names `target` in place of the system's error."""
     try:
         yield
     except OSError as error:
@@ -59,7 +77,8 @@ def _full_disk_is_said(target: Path) -> Iterator[None]:
         raise
 
 
-def _move(temporary: Path, target: Path) -> None:
+def replace_folder(temporary: Path, target: Path) -> None:
+    """Put the finished folder `temporary` where `target` is; what was there is removed."""
     old = target.with_name(f".{target.name}.old-{os.getpid()}")
     if target.exists():
         target.rename(old)

@@ -1,115 +1,132 @@
-"""The clip cache: every episode decoded and resized once, as one uint8 memory map that training reads at random.
+"""The clip cache: every episode decoded, cut and resized once, as uint8 files that training reads at random.
 
-    cache = build_clip_cache("datasets/tabletop", "outputs/cache/train", 64, 64, split="train")
+    cache = build_clip_cache("outputs/tabletop", "outputs/cache/train", 64, 64, split="train")     # clip_builder.py
     cache.clip(3)        # uint8 (T, Y, X, 3), a view of the file
 
-A cache is a folder: `frames.u8` (raw uint8, F x Y x X x 3) and `index.json` (episode offsets, rates, sources, the
-hash of what it was made from). It is rebuilt when its sources or its settings changed. It holds no actions, unless
-`label_share` asks for those of some episodes: then `actions.f32` (raw float32, F x A) holds them as the dataset has
-them (`Episode.actions_TA`: row t leads from frame t to t+1), and NaN for other episodes and for last frames.
-
-Held-out episodes: `split="val"` is the dataset's own `val` or `validation` split. A dataset without one is divided by
-episode number n: n % k == k - 1 is held out, k = 20 or, in a smaller dataset, its number of episodes (so: the last).
-`split="train"` of such a dataset is the rest. Any other split name is taken as it is.
+A cache is a folder: `frames.u8` (raw uint8, F x Y x X x 3), `changes.f32` (mean absolute change from each frame to the next,
+of 255), `clips.npy` (a row a clip, see CLIP_TYPE) and `index.json` (sizes, rate, texts, bad records, hash of what it was made
+from). A clip is an episode, or a piece of one where it is cut. A cache holds no actions, unless `label_share` asks for those
+of some episodes: then `actions.f32` (raw float32, F x A; row t leads from frame t to t+1) holds them, and NaN for other
+episodes and for last frames.
+Shapes: F frames of a cache, T of a clip, Y X pixels, A numbers of a robot action.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from itertools import islice
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from genie_robot.data.atomic import whole_folder
-from genie_robot.data.episode import Episode
-from genie_robot.data.labels import is_labelled, write_labels
-from genie_robot.data.open import open_dataset
-from genie_robot.data.rlds import ActionChoice, EpisodeSource, RldsDataset
-from genie_robot.errors import ConfigError, DataError, DatasetNotFoundError
+from genie_robot.data.actions import ActionStatistics
+from genie_robot.data.labels import standardised
+from genie_robot.errors import DataError, DatasetNotFoundError
 
-log = logging.getLogger(__name__)
-
-HELD_OUT_EVERY = 20
-_FORMAT = 1  # raise when the file layout or the resize rule changes: old caches are then rebuilt
-_FRAMES, _ACTIONS, _INDEX = "frames.u8", "actions.f32", "index.json"
-_OWN_HELD_OUT = ("val", "validation")
+# Raise it when the file layout, the cutting or the resize rule changes: old caches are then built again.
+FORMAT = 3
+FRAMES, CHANGES, ACTIONS = "frames.u8", "changes.f32", "actions.f32"
+INDEX, CLIPS = "index.json", "clips.npy"
+CLIP_TYPE = np.dtype(
+    [("offset", "<i8"), ("num_frames", "<i4"), ("first", "<i4"), ("episode", "<i8"), ("text", "<i4")]
+)
+STILL_CHANGE = 1.0
+"""A step, or a window on average, that changes less than this (of 255) counts as still."""
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
-class ClipEntry:
-    """One episode in the cache: first frame `offset`, `num_frames`, seconds a frame, where it came from, its text."""
+class Clip:
+    """One clip of a cache: place in its files, frame `first` of episode `source` (name/split/number), its text."""
 
     offset: int
     num_frames: int
-    dt_s: float
+    first: int
     source: str
-    instruction: str = ""
+    instruction: str
 
 
 class ClipCache:
     """A finished cache folder, opened for reading; `open` it, or get it from `build_clip_cache`."""
 
-    def __init__(self, folder: Path, index: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, index: dict[str, Any], rows: np.ndarray) -> None:
+        if index["format"] != FORMAT or rows.dtype != CLIP_TYPE:
+            raise DataError(
+                f"{folder} is a clip cache of another version; remove it so that it is built again"
+            )
         self.folder = folder
         self.height, self.width = int(index["height"]), int(index["width"])
-        self.hash = str(index["hash"])
+        self.dataset, self.split = str(index["dataset"]), str(index["split"])
+        self.hash, self.contents = str(index["hash"]), str(index["contents"])
+        self.dt_s = float(index["dt_s"])
+        self.bad: list[str] = list(index["bad"])
         self.bad_records = int(index["bad_records"])
-        self.episodes: tuple[ClipEntry, ...] = tuple(ClipEntry(**entry) for entry in index["episodes"])
-        self.num_frames = sum(entry.num_frames for entry in self.episodes)
-        shape = (self.num_frames, self.height, self.width, 3)
-        self.frames_FYXC = _map(folder / _FRAMES, np.uint8, shape)
+        self.rows, self._texts = rows, index["texts"]
+        self.num_frames = int(index["num_frames"])
+        self.frames_FYXC = _map(folder / FRAMES, np.uint8, (self.num_frames, self.height, self.width, 3))
         labels = index.get("labels")
-        self.labels_FA: np.ndarray | None = None
-        if labels is not None:
-            self._label_mean_A = np.array(labels["mean"], np.float32)
-            self._label_deviation_A = np.array(labels["deviation"], np.float32)
-            shape = (self.num_frames, len(self._label_mean_A))
-            self.labels_FA = _map(folder / _ACTIONS, np.float32, shape)
+        self.labels = None if labels is None else ActionStatistics.from_dict(labels)
+        self.actions_FA: np.ndarray | None = None
+        if self.labels is not None:
+            self.actions_FA = _map(folder / ACTIONS, np.float32, (self.num_frames, self.label_size))
 
     @classmethod
     def open(cls, folder: str | Path) -> ClipCache:
         """Open a finished cache; DatasetNotFoundError when there is none, DataError when it is not whole."""
-        path = Path(folder) / _INDEX
+        folder = Path(folder)
         try:
-            return cls(Path(folder), json.loads(path.read_text(encoding="utf-8")))
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            return cls(folder, index, np.load(folder / CLIPS, allow_pickle=False))
         except FileNotFoundError as error:
             raise DatasetNotFoundError(
                 f"{folder} is no clip cache ({error.filename} is missing); build it"
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, EOFError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(
-                f"{path} cannot be read ({error!r}); remove {folder} so that it is built again"
+                f"{folder / INDEX} cannot be read ({error!r}); remove {folder} so that it is built again"
             ) from error
 
     def __len__(self) -> int:
-        """Number of episodes."""
-        return len(self.episodes)
+        """Number of clips."""
+        return len(self.rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ClipCache.open, (self.folder,)  # a pickled memory map would carry every frame
 
+    def __getitem__(self, number: int) -> Clip:
+        """What is known of a clip."""
+        row = self.rows[number]
+        source = f"{self.dataset}/{self.split}/{row['episode']}"
+        return Clip(
+            int(row["offset"]), int(row["num_frames"]), int(row["first"]), source, self._texts[row["text"]]
+        )
+
+    def __iter__(self) -> Iterator[Clip]:
+        """All clips, in stored order."""
+        return (self[number] for number in range(len(self)))
+
+    @property
+    def label_size(self) -> int:
+        """Numbers of a robot action, 0 where the cache holds none."""
+        return 0 if self.labels is None else len(self.labels.mean)
+
     def clip(self, number: int) -> np.ndarray:
-        """All frames of an episode, uint8 (T, Y, X, 3), a read-only view."""
-        entry = self.episodes[number]
-        return self.frames_FYXC[entry.offset : entry.offset + entry.num_frames]
+        """All frames of a clip, uint8 (T, Y, X, 3), a read-only view."""
+        row = self.rows[number]
+        return self.frames_FYXC[row["offset"] : row["offset"] + row["num_frames"]]
 
     def standard_labels(self, first: int, count: int) -> np.ndarray:
-        """Robot actions of `count` frames of the file from number `first`: float32 (count, A), NaN where unlabelled.
+        """Robot actions of `count` frames of the file: float32 (count, A), standardised (`labels.py`), NaN where unlabelled."""
+        assert self.labels is not None and self.actions_FA is not None, "the cache was built without labels"
+        return standardised(self.actions_FA[first : first + count], self.labels)
 
-        Each number has mean 0 and deviation 1 over the labelled steps of this cache (the index keeps both).
-        """
-        assert self.labels_FA is not None, "the cache was built without labels"
-        return (self.labels_FA[first : first + count] - self._label_mean_A) / self._label_deviation_A
+    def changes(self) -> np.ndarray:
+        """Mean change from each frame to the next (of 255): float32 (F,); 0 at the end of a clip."""
+        return _map(self.folder / CHANGES, np.float32, (self.num_frames,))
 
 
 def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
@@ -122,145 +139,66 @@ def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndar
     return np.memmap(path, dtype, "r", shape=shape) if wanted else np.zeros(shape, dtype)
 
 
-def build_clip_cache(
-    dataset_paths: str | Path | Sequence[str | Path],
-    out_dir: str | Path,
-    height: int,
-    width: int,
-    split: str = "train",
-    max_episodes: int | None = None,
-    *,
-    image_key: str | None = None,
-    rate_hz: float | None = None,
-    skip_bad: bool = False,
-    label_share: float = 0.0,
-) -> ClipCache:
-    """Decode and resize the episodes of one or more datasets into `out_dir`, or reuse it when nothing changed.
+class Windows:
+    """Where windows of `num_frames` frames begin in a cache, numbered in stored order.
 
-    `max_episodes` is per dataset. `label_share`: share of the episodes whose robot actions are read and kept, chosen by
-    a hash of where they come from (a larger share contains a smaller one); of all others no action is read.
-    Raises what the reader raises, ConfigError for a size below 1 or a share that no episode falls into, DiskFullError.
-    The cache is written beside `out_dir` and renamed: a killed run leaves an old cache as it was.
+    They begin every `stride` frames of each clip, and with a stride one more at its end, so that no frame is left out. Of
+    windows that change less than STILL_CHANGE a step on average, `still_share` is kept. DataError when there is none.
     """
-    smallest = min(height, width, 1 if max_episodes is None else max_episodes)
-    if smallest < 1 or not 0 <= label_share <= 1:
-        got = f"height={height}, width={width}, max_episodes={max_episodes}, label_share={label_share}"
-        raise ConfigError(f"got {got}; wanted numbers of at least 1, and a share between 0 and 1")
-    single = isinstance(dataset_paths, str | Path)
-    datasets = [open_dataset(path, rate_hz) for path in ([dataset_paths] if single else dataset_paths)]
-    folder = Path(out_dir)
-    settings = [_FORMAT, height, width, split, max_episodes, image_key, skip_bad]
-    settings += [label_share] if label_share else []  # a cache without labels keeps its hash of old
-    source_hash = _hash_sources(datasets, settings)
-    reusable = _reusable(folder, source_hash)
-    if reusable is not None:
-        return reusable
-    reading = {
-        "actions": partial(is_labelled, share=label_share) if label_share else False,
-        "image_key": image_key,
-        "image_hw": (height, width),
-        "skip_bad": skip_bad,
-    }
-    index = {"format": _FORMAT, "height": height, "width": width, "split": split, "hash": source_hash}
-    with whole_folder(folder) as temporary:
-        episodes = (
-            episode
-            for dataset in datasets
-            for episode in islice(episodes_of_split(dataset, split, **reading), max_episodes)
-        )
-        with (temporary / _FRAMES).open("wb") as file:
-            index["episodes"], actions, num_frames = _write_frames(file, episodes)
-        if label_share:
-            index["labels"] = write_labels(temporary / _ACTIONS, actions, num_frames, label_share)
-        index["bad_records"] = sum(dataset.bad_records for dataset in datasets)
-        (temporary / _INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    cache = ClipCache.open(folder)
-    log.info("built clip cache %s: %d episodes, %d frames", folder, len(cache), cache.num_frames)
-    return cache
+
+    def __init__(self, cache: ClipCache, num_frames: int, stride: int = 1, still_share: float = 1.0) -> None:
+        check_longest(cache, num_frames)
+        lengths = cache.rows["num_frames"].astype(np.int64)
+        long_enough = lengths >= num_frames
+        self._offsets, self._room = cache.rows["offset"][long_enough], lengths[long_enough] - num_frames
+        self._stride = stride
+        counts = -(-self._room // stride) + 1  # the last window of a clip is moved back to end with it
+        self._firsts = np.concatenate([[0], np.cumsum(counts)])
+        self._kept: np.ndarray | None = None
+        if still_share < 1:
+            self._kept = self._worth_keeping(cache, num_frames, still_share)
+        if not len(self):
+            raise DataError(
+                f"{cache.folder}: nothing moves in any window of {num_frames} frames; "
+                "raise data.still_share or use other data"
+            )
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return int(self._firsts[-1]) if self._kept is None else len(self._kept)
+
+    def first_frames(self, numbers: np.ndarray) -> np.ndarray:
+        """Window numbers (n,) -> frame numbers of the cache at which they begin, (n,) int64."""
+        return self._starts(numbers if self._kept is None else self._kept[numbers])
+
+    def _starts(self, numbers: np.ndarray) -> np.ndarray:
+        clips = np.searchsorted(self._firsts, numbers, side="right") - 1
+        inside = (np.asarray(numbers, np.int64) - self._firsts[clips]) * self._stride
+        return self._offsets[clips] + np.minimum(inside, self._room[clips])
+
+    def _worth_keeping(self, cache: ClipCache, num_frames: int, still_share: float) -> np.ndarray:
+        """Numbers of the windows that are kept, uint32; block by block, so that memory stays small for 30 M frames."""
+        changes, seen = cache.changes(), 0
+        blocks = [np.zeros(0, np.uint32)]
+        for first in range(0, int(self._firsts[-1]), _BLOCK):
+            numbers = np.arange(first, min(first + _BLOCK, int(self._firsts[-1])))
+            starts = self._starts(numbers)
+            piece = changes[starts[0] : starts[-1] + num_frames]
+            total = np.concatenate([[0.0], np.cumsum(piece, dtype=np.float64)])
+            begin = starts - starts[0]
+            still = total[begin + num_frames - 1] - total[begin] < STILL_CHANGE * (num_frames - 1)
+            # evenly spread: one more is kept each time the sum of shares passes a whole number
+            due = np.floor((seen + np.concatenate([[0], np.cumsum(still)])) * still_share)
+            blocks.append(numbers[~still | (np.diff(due) > 0)].astype(np.uint32))
+            seen += int(still.sum())
+        return np.concatenate(blocks)
 
 
-def _reusable(folder: Path, source_hash: str) -> ClipCache | None:
-    """The cache in `folder` when it was made from the same; None when it must be built; ConfigError when it is no cache."""
-    if (folder / _INDEX).exists():
-        try:
-            cache = ClipCache.open(folder)
-        except DataError as error:
-            log.warning("rebuilding clip cache: %s", error)
-            return None
-        if cache.hash != source_hash:
-            log.info("rebuilding clip cache %s: its sources or settings changed", folder)
-            return None
-        log.info("reusing clip cache %s: %d episodes, %d frames", folder, len(cache), cache.num_frames)
-        return cache
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(
-            f"{folder} exists and is no clip cache; wanted a new or empty folder: give another one"
-        )
-    return None
-
-
-def episodes_of_split(
-    dataset: EpisodeSource,
-    split: str,
-    *,
-    actions: ActionChoice = False,
-    state: bool = False,
-    image_key: str | None = None,
-    image_hw: tuple[int, int] | None = None,
-    skip_bad: bool = False,
-) -> Iterator[Episode]:
-    """Episodes of `train` or `val` by the rule in this file's docstring; same arguments as `episodes`."""
-
-    def read(name: str) -> Iterator[Episode]:
-        return dataset.episodes(name, actions, state, image_key, image_hw=image_hw, skip_bad=skip_bad)
-
-    splits = dataset.splits
-    own = next((name for name in _OWN_HELD_OUT if name in splits), None)
-    if split not in ("train", "val") or (split == "val" and own):
-        return read(own if split == "val" and own else split)
-    if own:
-        return read("train")
-    period = min(HELD_OUT_EVERY, splits.get("train", 0))
-    if split == "val" and period < 2:
+def check_longest(cache: ClipCache, num_frames: int) -> None:
+    """DataError when no clip of a cache has as many frames as a window."""
+    longest = int(cache.rows["num_frames"].max(initial=0))
+    if longest < num_frames:
         raise DataError(
-            f"{dataset.name} has {period} training episode(s) and no val split; wanted 2 to hold one out"
+            f"{cache.folder}: no clip of {len(cache)} has {num_frames} frames (longest: {longest}); "
+            "use fewer frames, a higher model.video.rate_hz or other data"
         )
-    if period < 2:
-        return read("train")
-    return (e for e in read("train") if (_number(e) % period == period - 1) == (split == "val"))
-
-
-def _number(episode: Episode) -> int:
-    return int(episode.source.rsplit("/", 1)[1])
-
-
-def _write_frames(
-    file: BinaryIO, episodes: Iterator[Episode]
-) -> tuple[list[dict[str, Any]], dict[int, np.ndarray], int]:
-    """Index entries of the episodes, actions (T,A) of those that have some by their first frame, number of frames."""
-    entries: list[dict[str, Any]] = []
-    actions: dict[int, np.ndarray] = {}
-    offset = 0
-    # disable=None: no bar where nobody looks (a pipe or a log file)
-    for episode in tqdm(episodes, desc="clip cache", unit=" episodes", disable=None):
-        file.write(np.ascontiguousarray(episode.frames_TYXC).data)
-        entry = ClipEntry(offset, episode.num_frames, episode.dt_s, episode.source, episode.instruction)
-        entries.append(asdict(entry))
-        if episode.actions_TA is not None and episode.num_frames:
-            actions[offset] = episode.actions_TA
-        offset += episode.num_frames
-    return entries, actions, offset
-
-
-def _hash_sources(datasets: Sequence[EpisodeSource], settings: Sequence[Any]) -> str:
-    """Hash of the settings and of every file of each dataset: name, size, time of change; small files by content."""
-    digest = hashlib.sha256(json.dumps(list(settings)).encode())
-    for dataset in datasets:
-        digest.update(json.dumps([dataset.name, dataset.version, dataset.dt_s, dataset.splits]).encode())
-        if not isinstance(dataset, RldsDataset):
-            continue
-        for path in sorted(dataset.folder.iterdir()):
-            status = path.stat()
-            digest.update(json.dumps([path.name, status.st_size]).encode())
-            digest.update(path.read_bytes() if path.suffix == ".json" else str(status.st_mtime_ns).encode())
-    return digest.hexdigest()

@@ -97,12 +97,25 @@ def decode_feature(feature: memoryview) -> FeatureValue:
         if not isinstance(body, memoryview):
             raise ProtoError("a feature holds a number where a list belongs")
         if kind == _BYTES_LIST:
-            result = [bytes(value) for value in _messages(body, 1)]
+            result = _decode_bytes(body)
         elif kind == _FLOAT_LIST:
             result = _decode_floats(body)
         else:
             result = _decode_ints(body)
     return result
+
+
+def _decode_bytes(body: memoryview) -> list[bytes]:
+    """The values of a BytesList; as `_messages` without a generator: this loop runs once for every image of a dataset."""
+    values: list[bytes] = []
+    position, size = 0, len(body)
+    while position < size and body[position] == 0x0A:  # field 1, length-delimited
+        length, position = _read_varint(body, position + 1)
+        if length > size - position:
+            raise ProtoError(f"value of {length} bytes at byte {position} where {size - position} are left")
+        values.append(bytes(body[position : position + length]))
+        position += length
+    return values + [bytes(value) for value in _messages(body[position:], 1)]
 
 
 def _decode_floats(body: memoryview) -> np.ndarray:
@@ -117,20 +130,35 @@ def _decode_floats(body: memoryview) -> np.ndarray:
 
 
 def _decode_ints(body: memoryview) -> np.ndarray:
-    values: list[int] = []
+    parts: list[np.ndarray] = []
     for field, wire, value in _fields(body):
         if field != 1:
             continue
         if isinstance(value, int):
-            values.append(value)
+            parts.append(np.array([value], np.uint64))
         elif wire == 2:
-            position = 0
-            while position < len(value):
-                number, position = _read_varint(value, position)
-                values.append(number)
+            parts.append(_decode_packed(value))
         else:
             raise ProtoError("an integer list holds a fixed-width number")
-    return np.array(values, np.uint64).view(np.int64)
+    return np.concatenate(parts).view(np.int64) if parts else np.zeros(0, np.int64)
+
+
+def _decode_packed(packed: memoryview) -> np.ndarray:
+    """Numbers one behind the other, seven bits a byte, the lowest first -> uint64; memory stays near the size of the input."""
+    content = np.frombuffer(packed, np.uint8)
+    ends = np.flatnonzero(content < 0x80)
+    if len(content) and (not len(ends) or ends[-1] != len(content) - 1):
+        raise ProtoError("ends inside a number of an integer list")
+    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+    lengths = ends - starts + 1
+    longest = int(lengths.max(initial=0))
+    if longest > 10:
+        raise ProtoError("number longer than 10 bytes in an integer list")
+    values = np.zeros(len(ends), np.uint64)
+    for byte in range(longest):
+        has = lengths > byte
+        values[has] |= (content[starts[has] + byte] & 0x7F).astype(np.uint64) << np.uint64(7 * byte)
+    return values
 
 
 def parse_example(

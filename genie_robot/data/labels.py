@@ -1,16 +1,13 @@
-"""Robot actions of a few episodes, kept beside the frames of a clip cache: which episodes, the file, its statistics.
-
-Shapes: T frames of an episode, F frames of a cache, A numbers of a robot action.
-"""
+"""Robot actions of a few episodes, kept beside the frames of a clip cache: which episodes, and how they are standardised."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 
+from genie_robot.data.actions import ActionStatistics
 from genie_robot.errors import ConfigError
 
 
@@ -23,26 +20,29 @@ def is_labelled(source: str, share: float) -> bool:
     return place < share * 2**64
 
 
-def write_labels(
-    path: Path, actions: Mapping[int, np.ndarray], num_frames: int, share: float
-) -> dict[str, list[float]]:
-    """Write `actions`, (T,A) by the number of their first frame, as float32 (F,A); returns mean and deviation (A,).
+def statistics(labels_FA: np.ndarray, share: float) -> ActionStatistics:
+    """Statistics of the labelled steps (rows without NaN); mean and deviation are those after `limited`.
 
-    Frames of other episodes, and the last frame of each (no frame follows it), are NaN. A number that never changes
-    gets deviation 1. ConfigError when no step is labelled.
+    ConfigError when no step is labelled.
     """
-    steps = sum(len(rows) - 1 for rows in actions.values() if len(rows))
-    if steps < 1:
+    known = labels_FA[~np.isnan(labels_FA).any(axis=1)]
+    if not len(known):
         raise ConfigError(
-            f"label_share: got {share}, which chooses {len(actions)} episode(s) with {steps} steps; wanted a larger share"
+            f"label_share: got {share}, which labels no step of this dataset; wanted a larger share"
         )
-    labels_FA = np.full((num_frames, next(iter(actions.values())).shape[1]), np.nan, np.float32)
-    for first, rows_TA in actions.items():
-        labels_FA[first : first + len(rows_TA) - 1] = rows_TA[:-1]
-    labels_FA.tofile(path)
-    known = labels_FA[~np.isnan(labels_FA).any(axis=1)].astype(np.float64)
-    deviation = known.std(axis=0)
-    return {
-        "mean": known.mean(axis=0).tolist(),
-        "deviation": np.where(deviation > 1e-6, deviation, 1.0).tolist(),
-    }
+    raw = ActionStatistics.of(known)
+    usual = limited(known.astype(np.float64), raw)
+    return replace(raw, mean=usual.mean(axis=0), deviation=usual.std(axis=0))
+
+
+def limited(actions_TA: np.ndarray, given: ActionStatistics) -> np.ndarray:
+    """Motions cut to their 1 % and 99 % quantiles: raw logs hold steps of metres. Not the gripper, which moves rarely."""
+    low_A, high_A = given.q01.copy(), given.q99.copy()
+    low_A[-1], high_A[-1] = -np.inf, np.inf
+    return np.clip(actions_TA, low_A, high_A)
+
+
+def standardised(actions_TA: np.ndarray, given: ActionStatistics) -> np.ndarray:
+    """Actions (T, A) -> float32 with mean 0 and deviation 1 over the labelled steps; a number that never changes is 0."""
+    deviation_A = np.where(given.deviation > 1e-6, given.deviation, 1.0)
+    return ((limited(actions_TA, given) - given.mean) / deviation_A).astype(np.float32)

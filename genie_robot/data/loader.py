@@ -1,64 +1,45 @@
-"""Batches of video windows from a clip cache, in an order that is a pure function of (seed, epoch, position).
+"""Batches of video windows from clip caches, in an order that is a pure function of (seed, number of the sample).
 
-Nothing is buffered, so the state is three numbers and a resumed loader goes on exactly where it stopped. The batch of
-a step is the same for any number of processes: each takes its own rows of it. The order of an epoch is a seeded
-permutation computed index by index (a Feistel network with cycle walking: J. Black and P. Rogaway, "Ciphers with
-Arbitrary Finite Domains", 2002), so it takes no memory and does not depend on the NumPy version.
+Nothing is buffered, so the state is a few numbers and a resumed loader goes on exactly where it stopped. The batch of a
+step is the same for any number of processes and threads: each takes its own rows of it (`order.py`).
 Shapes: B rows of this process, T frames, S = T - 1 steps, Y X pixels, C channels, A numbers of a robot action.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from genie_robot.data.clips import ClipCache
-from genie_robot.errors import CheckpointError, ConfigError, DataError
+from genie_robot.data.augment import Augmentation
+from genie_robot.data.clips import ClipCache, Windows
+from genie_robot.data.order import Order, mixture_weights
+from genie_robot.errors import CheckpointError, ConfigError
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_ROUNDS = 6
 
+class Place(NamedTuple):
+    """A row of a batch: number of the sample, its dataset, and the window within that."""
 
-def _mix(values: np.ndarray) -> np.ndarray:
-    """The splitmix64 finaliser on uint64 (S. Vigna, public domain)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def permuted(indices: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
-    """Images of `indices` (each in [0, size)) under the permutation of [0, size) that belongs to (seed, epoch)."""
-    half_bits = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
-    shift, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
-    start = np.array([seed & 0xFFFFFFFFFFFFFFFF, epoch], np.uint64)
-    key = _mix(_mix(start[:1]) + start[1:] + np.uint64(0x9E3779B97F4A7C15))
-    values = np.asarray(indices).astype(np.uint64)
-    pending = np.ones(values.shape, bool)
-    while pending.any():
-        left, right = values[pending] >> shift, values[pending] & mask
-        for number in range(_ROUNDS):
-            left, right = right, left ^ (_mix(key + right + (np.uint64(number) << np.uint64(40))) & mask)
-        values[pending] = (left << shift) | right
-        pending = values >= np.uint64(size)
-    return values.astype(np.int64)
+    sample: int
+    dataset: int
+    window: int
 
 
 class ShuffledLoader(Iterator[T]):
-    """The order that all loaders share: which windows of [0, num_windows) make the next batch; subclasses fetch them.
+    """The order that all loaders share: which windows make the next batch; subclasses fetch them.
 
-    Every window comes once per epoch, and a batch at an epoch's end goes on into the next epoch. `batch_size` is that of
-    all processes together; rank r of world_size takes rows [r, r + 1) * batch_size / world_size of each batch.
-    ConfigError for numbers below 1, a rank that does not exist, or a batch that world_size does not divide.
+    `batch_size` is that of all processes together; rank r of world_size takes rows [r, r + 1) * batch_size / world_size of
+    each batch. ConfigError for numbers below 1, a rank that does not exist, or a batch that world_size does not divide.
     """
 
-    def __init__(self, num_windows: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
-        assert num_windows > 0, "subclasses say what is missing"
+    def __init__(self, order: Order, batch_size: int, seed: int, rank: int, world_size: int) -> None:
         if min(batch_size, world_size) < 1 or not 0 <= rank < world_size:
             got = f"{batch_size=}, {rank=}, {world_size=}"
             raise ConfigError(f"got {got}; wanted numbers of at least 1 and 0 <= rank < world_size")
@@ -66,69 +47,60 @@ class ShuffledLoader(Iterator[T]):
             raise ConfigError(
                 f"batch_size: got {batch_size}, wanted a multiple of the number of processes ({world_size})"
             )
-        self.num_windows, self.batch_size, self.rank, self.world_size = (
-            num_windows,
-            batch_size,
-            rank,
-            world_size,
-        )
-        self.seed, self.epoch, self.position = seed, 0, 0
+        self.order, self.batch_size, self.rank, self.world_size = order, batch_size, rank, world_size
+        self.seed, self.samples = seed, 0
+
+    @property
+    def num_windows(self) -> int:
+        """Windows of all datasets."""
+        return sum(self.order.sizes)
 
     @property
     def rows(self) -> int:
         """Rows of a batch that this process gets."""
         return self.batch_size // self.world_size
 
-    @property
-    def batches_per_epoch(self) -> float:
-        """Batches that one epoch makes."""
-        return self.num_windows / self.batch_size
+    def next_places(self) -> list[Place]:
+        """Rows of this process of the next batch; moves the state forward."""
+        samples = self.samples + self.rank * self.rows + np.arange(self.rows)
+        datasets, windows = self.order.draw(samples, self.seed)
+        self.samples += self.batch_size
+        return [
+            Place(*row) for row in zip(samples.tolist(), datasets.tolist(), windows.tolist(), strict=True)
+        ]
 
-    def next_numbers(self) -> np.ndarray:
-        """Window numbers of this process's rows of the next batch, int64 (B,); moves the state forward."""
-        steps = self.position + self.rank * self.rows + np.arange(self.rows)
-        epochs, places = self.epoch + steps // self.num_windows, steps % self.num_windows
-        numbers = np.empty(self.rows, np.int64)
-        for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            numbers[chosen] = permuted(places[chosen], self.num_windows, self.seed, int(epoch))
-        ahead, self.position = divmod(self.position + self.batch_size, self.num_windows)
-        self.epoch += ahead
-        return numbers
-
-    def state_dict(self) -> dict[str, int]:
-        """What exact resume needs: seed, epoch, position (windows of the epoch given out); alike in all processes."""
+    def state_dict(self) -> dict[str, Any]:
+        """What exact resume needs: seed, samples given out, and which data; alike in all processes."""
         return {
             "seed": self.seed,
-            "epoch": self.epoch,
-            "position": self.position,
+            "samples": self.samples,
             "num_windows": self.num_windows,
+            "data": self.order.fingerprint,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken; CheckpointError when it belongs to other data or is not a loader's state."""
-        names = ("seed", "epoch", "position", "num_windows")
+        names = ("seed", "samples", "num_windows")
         try:
-            seed, epoch, position, num_windows = (int(state[name]) for name in names)
+            seed, samples, num_windows = (int(state[name]) for name in names)
+            data = str(state["data"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"loader state is {dict(state)!r}; wanted numbers for {names}") from error
-        if num_windows != self.num_windows:
+        if data != self.order.fingerprint:
             raise CheckpointError(
-                f"loader state is for {num_windows} windows, this data has {self.num_windows}; "
-                "resume with the dataset, window length and stride of the first run, or start anew"
+                f"loader state is for other data ({num_windows} windows; here are {self.num_windows}); resume with the "
+                "datasets, weights, rate and window length of the first run, or start anew"
             )
-        if epoch < 0 or not 0 <= position < self.num_windows:
-            raise CheckpointError(
-                f"loader state has epoch {epoch}, position {position}; wanted a saved state"
-            )
-        self.seed, self.epoch, self.position = seed, epoch, position
+        if samples < 0:
+            raise CheckpointError(f"loader state has {samples} samples; wanted a saved state")
+        self.seed, self.samples = seed, samples
 
 
 class Clips(NamedTuple):
-    """A batch of windows: uint8 video (B,T,Y,X,3), and from a cache with labels the robot action of each step.
+    """A batch of windows: uint8 video (B,T,Y,X,3), and from caches with labels the robot action of each step.
 
-    `labels_BSA` float32 (B,S,A), standardised (mean 0, deviation 1 over the labelled steps of the cache); NaN where a
-    step has no label; None when the cache holds no labels.
+    `labels_BSA` float32 (B,S,A), standardised (mean 0, deviation 1 over the labelled steps of its cache); NaN where a
+    step has no label; None when the caches hold no labels.
     """
 
     video_BTYXC: np.ndarray
@@ -136,72 +108,81 @@ class Clips(NamedTuple):
 
 
 class ClipLoader(ShuffledLoader[Clips]):
-    """Endless iterator of `Clips`, C-contiguous copies of windows of the cache.
+    """Endless iterator of `Clips`, C-contiguous copies of windows of one cache or of a mixture of them.
 
-    A window is `num_frames` frames, `frame_stride` apart, inside one episode. Episodes shorter than a window are left
-    out and counted in `skipped_episodes`. Order, rows of a process and state: see `ShuffledLoader`.
-    ConfigError for numbers below 1 and for labels with a stride (they are actions from a frame to the next); DataError
-    when no episode is long enough.
+    A window is `num_frames` frames inside one clip; shorter clips are left out and counted in `skipped_clips`. `weights`
+    of the caches (default: 1 each) are shares of the clips, or, `balanced`, factors on the number of windows: with 1 each,
+    every window comes equally often. `still_share`: how many of the windows in which nothing moves
+    are kept. `workers`: threads that fill rows. ConfigError for numbers below 1, for caches that do not fit together;
+    DataError when a cache has no window.
     """
 
     def __init__(
         self,
-        cache: ClipCache,
+        caches: ClipCache | Sequence[ClipCache],
         num_frames: int,
         batch_size: int,
         seed: int = 0,
         *,
-        frame_stride: int = 1,
+        weights: Sequence[float] | None = None,
+        balanced: bool = True,
+        still_share: float = 1.0,
+        augmentation: Augmentation | None = None,
         rank: int = 0,
         world_size: int = 1,
+        workers: int = 1,
     ) -> None:
-        if min(num_frames, frame_stride) < 1:
-            raise ConfigError(f"got {num_frames=}, {frame_stride=}; wanted numbers of at least 1")
-        if cache.labels_FA is not None and frame_stride > 1:
-            raise ConfigError(f"got {frame_stride=} and labelled actions; wanted frame_stride=1 with labels")
-        self.cache, self.num_frames, self.frame_stride = cache, num_frames, frame_stride
-        self.span = (num_frames - 1) * frame_stride + 1
-        counts = window_counts(cache, self.span)
-        self.skipped_episodes = int((counts == 0).sum())
-        self._ends = np.cumsum(counts)
-        super().__init__(int(counts.sum()), batch_size, seed, rank, world_size)
+        if num_frames < 1 or workers < 1:
+            raise ConfigError(f"got {num_frames=}, {workers=}; wanted numbers of at least 1")
+        self.caches = [caches] if isinstance(caches, ClipCache) else list(caches)
+        self.label_size = fitting_label_size(self.caches)
+        self.num_frames, self.augmentation = num_frames, augmentation or Augmentation()
+        self._windows = [Windows(cache, num_frames, still_share=still_share) for cache in self.caches]
+        self.skipped_clips = sum(int((cache.rows["num_frames"] < num_frames).sum()) for cache in self.caches)
+        if self.skipped_clips:
+            log.info("%d clips are shorter than %d frames and left out", self.skipped_clips, num_frames)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="clips") if workers > 1 else None
+        sizes = [len(windows) for windows in self._windows]
+        names = [cache.contents for cache in self.caches]
+        order = Order(sizes, mixture_weights(sizes, weights, balanced), names)
+        super().__init__(order, batch_size, seed, rank, world_size)
 
-    def windows(self, numbers: np.ndarray) -> list[tuple[int, int]]:
-        """Window numbers in [0, num_windows) -> (episode, first frame within it)."""
-        episodes = np.searchsorted(self._ends, numbers, side="right")
-        previous = np.concatenate([[0], self._ends])[episodes]
-        return list(zip(episodes.tolist(), (np.asarray(numbers) - previous).tolist(), strict=True))
-
-    def next_windows(self) -> list[tuple[int, int]]:
-        """(episode, first frame) of this process's rows of the next batch; moves the state forward."""
-        return self.windows(self.next_numbers())
+    def first_frame(self, place: Place) -> int:
+        """Number of the first frame of a window in its cache."""
+        return int(self._windows[place.dataset].first_frames(np.array([place.window]))[0])
 
     def __next__(self) -> Clips:
         """The next batch, as far as it is of this process."""
-        cache = self.cache
+        cache, steps = self.caches[0], self.num_frames - 1
         video_BTYXC = np.empty((self.rows, self.num_frames, cache.height, cache.width, 3), np.uint8)
-        labels_BSA = None
-        if cache.labels_FA is not None:
-            labels_BSA = np.empty((self.rows, self.num_frames - 1, cache.labels_FA.shape[1]), np.float32)
-        for row, (episode, start) in enumerate(self.next_windows()):
-            first = cache.episodes[episode].offset + start
-            video_BTYXC[row] = cache.frames_FYXC[first : first + self.span : self.frame_stride]
+        labels_BSA = np.empty((self.rows, steps, self.label_size), np.float32) if self.label_size else None
+
+        def fill(row: int, place: Place) -> None:
+            cache, first = self.caches[place.dataset], self.first_frame(place)
+            frames = cache.frames_FYXC[first : first + self.num_frames]
+            if self.augmentation:
+                frames = self.augmentation.apply(frames, self.seed, place.sample)
+            video_BTYXC[row] = frames
             if labels_BSA is not None:
-                labels_BSA[row] = cache.standard_labels(first, self.num_frames - 1)
+                labels_BSA[row] = cache.standard_labels(first, steps)
+
+        self._each(fill)
         return Clips(video_BTYXC, labels_BSA)
 
+    def _each(self, fill: Callable[[int, Place], None]) -> None:
+        places = self.next_places()
+        mapped = self._pool.map if self._pool else map
+        for _ in mapped(fill, range(len(places)), places):
+            pass
 
-def window_counts(cache: ClipCache, span: int) -> np.ndarray:
-    """Places in each episode where a window of `span` frames can begin, int64; DataError when there is none at all."""
-    lengths = np.array([entry.num_frames for entry in cache.episodes], np.int64)
-    counts = np.maximum(lengths - span + 1, 0)
-    skipped = int((counts == 0).sum())
-    if skipped == len(cache):
-        longest = int(lengths.max(initial=0))
-        raise DataError(
-            f"{cache.folder}: no episode of {len(cache)} has {span} frames (longest: {longest}); "
-            "use fewer frames, a smaller stride or other data"
+
+def fitting_label_size(caches: Sequence[ClipCache]) -> int:
+    """Numbers of a robot action in all of the caches, 0 for none; ConfigError when they do not fit into one batch."""
+    if not caches:
+        raise ConfigError("got no clip cache; wanted at least one dataset")
+    kinds = {(cache.height, cache.width, cache.label_size) for cache in caches}
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"clip caches of {sorted(kinds)} (height, width, numbers of an action) do not fit together; build them alike"
         )
-    if skipped:
-        log.info("%d of %d episodes are shorter than %d frames", skipped, len(cache), span)
-    return counts
+    return caches[0].label_size

@@ -32,6 +32,7 @@ import cv2
 import numpy as np
 
 from genie_robot.data.atomic import whole_folder
+from genie_robot.data.decode import decode_frames
 from genie_robot.data.example_proto import serialize_example
 from genie_robot.data.rlds_features import FeatureSpec, features_to_json, fractal_features
 from genie_robot.data.tfrecord import write_record
@@ -171,10 +172,10 @@ def _encode_frames(episode: Mapping[str, Any], spec: FeatureSpec, where: str) ->
                     f"{where}: image {step} begins with {image[:4]!r}; wanted {spec.encoding} bytes"
                 )
         # One of them is enough to find a wrong size early; the reader checks them all.
-        first = cv2.imdecode(np.frombuffer(encoded[0], np.uint8), cv2.IMREAD_COLOR) if encoded else None
-        if encoded and (first is None or first.shape != spec.shape):
-            got = "no image" if first is None else f"an image of {first.shape}"
-            raise ImageError(f"{where}: image 0 decodes to {got}; wanted {spec.shape}")
+        try:
+            decode_frames(encoded[:1], spec.shape)
+        except ImageError as error:
+            raise ImageError(f"{where}: image 0: {error}") from error
         return encoded
     frames = np.asarray(episode["frames_TYXC"])
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != spec.shape:

@@ -1,10 +1,10 @@
-"""What is in a dataset: counts, sizes, motion, bad records, and a contact sheet to look at."""
+"""What is in a dataset: counts, cameras, actions, motion, cuts, bad records, and a contact sheet to look at."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,17 @@ import numpy as np
 
 from genie_robot.data.episode import Episode
 from genie_robot.data.open import open_dataset
+from genie_robot.data.registry import FACTS, action_layout
 from genie_robot.data.resize import resize_frame
-from genie_robot.data.rlds import EpisodeSource
+from genie_robot.data.rlds import EpisodeSource, RldsDataset
+from genie_robot.data.segments import BLACK_LEVEL, find_segments, step_changes
+from genie_robot.errors import DataError
 
 _STILL = 1.0  # a step with a smaller mean change (of 255) than this counts as still
+_CUT_HW = (64, 64)  # the size at which `segments.py` was tuned
 _LABEL_PIXELS = 16
 _GAP_PIXELS = 2
+_MOST_SAID = 20  # instructions and bad records that are listed
 
 
 @dataclass
@@ -28,12 +33,27 @@ class SplitSummary:
     episodes: int = 0
     frames: int = 0
     bad_records: int = 0
+    bad: list[str] = field(default_factory=list)
     frame_counts: list[int] = field(default_factory=list)
     steps: int = 0
     still_steps: int = 0
     change_sum: float = 0.0
+    cuts: int = 0
+    black_frames: int = 0
     instructions: dict[str, int] = field(default_factory=dict)
     sizes: set[tuple[int, int]] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class CameraSummary:
+    """A camera by its first episode: size (None: no frame), the registry's role for it, whether it is used, or black."""
+
+    key: str
+    height: int | None
+    width: int | None
+    role: str
+    used: bool
+    black: bool
 
 
 @dataclass
@@ -50,7 +70,10 @@ class DatasetSummary:
 
     name: str
     version: str
+    folder: str
     rate_hz: float
+    cameras: list[CameraSummary]
+    actions: str
     splits: dict[str, SplitSummary]
     rows: list[SheetRow]
 
@@ -65,16 +88,22 @@ class DatasetSummary:
         return {
             "name": self.name,
             "version": self.version,
+            "folder": self.folder,
             "episodes": sum(part.episodes for part in parts),
             "frames": sum(part.frames for part in parts),
             "height": height,
             "width": width,
             "sizes": [list(size) for size in sizes],
             "rate_hz": self.rate_hz,
+            "cameras": [asdict(camera) for camera in self.cameras],
+            "actions": self.actions,
             "bad_records": sum(part.bad_records for part in parts),
             "frames_per_episode": _spread(counts),
             "mean_step_change": round(change / steps, 3) if steps else None,
             "still_steps": round(still / steps, 4) if steps else None,
+            "cuts": sum(part.cuts for part in parts),
+            "black_frames": sum(part.black_frames for part in parts),
+            "registry": asdict(FACTS[self.name]) if self.name in FACTS else None,
             "splits": {name: _split_dict(part) for name, part in self.splits.items()},
         }
 
@@ -89,7 +118,7 @@ def _split_dict(part: SplitSummary) -> dict[str, Any]:
     content = asdict(part)
     for name in ("frame_counts", "steps", "still_steps", "change_sum", "sizes"):
         del content[name]
-    common = sorted(part.instructions.items(), key=lambda item: -item[1])[:20]
+    common = sorted(part.instructions.items(), key=lambda item: -item[1])[:_MOST_SAID]
     return {**content, "frames_per_episode": _spread(part.frame_counts), "instructions": dict(common)}
 
 
@@ -100,47 +129,110 @@ def inspect_dataset(
     *,
     image_key: str | None = None,
     rate_hz: float | None = None,
+    root: str | Path | None = None,
     sheet_rows: int = 8,
     sheet_columns: int = 10,
 ) -> DatasetSummary:
-    """Read every episode (or `max_episodes` of each split) once, passing over bad records and counting them."""
-    dataset = open_dataset(path, rate_hz)
+    """Read every episode (or `max_episodes` of each split) once, passing over bad records and counting them.
+
+    Of the cameras that are not used, the first episode is read too. No action is parsed.
+    """
+    dataset = open_dataset(path, rate_hz, root)
     names = [split] if split else list(dataset.splits)
-    summary = DatasetSummary(dataset.name, dataset.version, round(1.0 / dataset.dt_s, 6), {}, [])
+    rows: list[SheetRow] = []
+    parts: dict[str, SplitSummary] = {}
     rows_each = -(-sheet_rows // max(len(names), 1))
     for name in names:
-        part = SplitSummary()
-        summary.splits[name] = part
+        part = parts[name] = SplitSummary()
         total = min(dataset.splits.get(name, 0), max_episodes or dataset.splits.get(name, 0))
         chosen = set(np.linspace(0, max(total - 1, 0), rows_each).round().astype(int).tolist())
-        for number, episode in enumerate(_first(dataset, name, max_episodes, image_key)):
-            _count(part, episode.frames_TYXC, episode.instruction)
+        episodes = dataset.episodes(name, image_key=image_key, skip_bad=True)
+        for number, episode in enumerate(islice(episodes, max_episodes)):
+            _count(part, episode)
             if number in chosen and episode.num_frames:
-                columns = np.linspace(0, episode.num_frames - 1, sheet_columns).round().astype(int)
                 label = f"{episode.source}  {episode.num_frames} frames  {episode.instruction}"
-                summary.rows.append(SheetRow(label, episode.frames_TYXC[columns]))
+                rows.append(_row(label, episode, sheet_columns))
         part.bad_records = dataset.bad_records
-    return summary
+        part.bad = [str(error) for error in dataset.bad[:_MOST_SAID]]
+    cameras, camera_rows = _cameras(dataset, names[0], image_key, sheet_columns) if names else ([], [])
+    return DatasetSummary(
+        dataset.name,
+        dataset.version,
+        str(dataset.folder),
+        round(1.0 / dataset.dt_s, 6),
+        cameras,
+        _actions(dataset, names[0]) if names else "",
+        parts,
+        rows + camera_rows,
+    )
 
 
-def _first(dataset: EpisodeSource, split: str, limit: int | None, image_key: str | None) -> Iterator[Episode]:
-    for number, episode in enumerate(dataset.episodes(split, image_key=image_key, skip_bad=True)):
-        if number == limit:
-            return
-        yield episode
-
-
-def _count(part: SplitSummary, frames_TYXC: np.ndarray, instruction: str) -> None:
+def _count(part: SplitSummary, episode: Episode) -> None:
+    frames_TYXC = episode.frames_TYXC
     part.episodes += 1
-    part.frames += len(frames_TYXC)
-    part.frame_counts.append(len(frames_TYXC))
-    part.instructions[instruction] = part.instructions.get(instruction, 0) + 1
-    if len(frames_TYXC):
-        part.sizes.add((int(frames_TYXC.shape[1]), int(frames_TYXC.shape[2])))
-    for before, after in itertools.pairwise(frames_TYXC):
-        change = float(cv2.absdiff(before, after).mean())
-        part.steps, part.change_sum = part.steps + 1, part.change_sum + change
-        part.still_steps += change < _STILL
+    part.frames += episode.num_frames
+    part.frame_counts.append(episode.num_frames)
+    part.instructions[episode.instruction] = part.instructions.get(episode.instruction, 0) + 1
+    if not episode.num_frames:
+        return
+    part.sizes.add((int(frames_TYXC.shape[1]), int(frames_TYXC.shape[2])))
+    changes = step_changes(frames_TYXC)
+    part.steps += len(changes)
+    part.change_sum += float(changes.sum())
+    part.still_steps += int((changes < _STILL).sum())
+    small_TYXC = np.stack([resize_frame(frame, *_CUT_HW) for frame in frames_TYXC])
+    segments = find_segments(small_TYXC, step_changes(small_TYXC))
+    part.black_frames += episode.num_frames - sum(len(segment) for segment in segments)
+    part.cuts += max(len(segments) - 1, 0)
+
+
+def _row(label: str, episode: Episode, columns: int) -> SheetRow:
+    steps = np.linspace(0, episode.num_frames - 1, columns).round().astype(int)
+    return SheetRow(label, episode.frames_TYXC[steps])
+
+
+def _cameras(
+    dataset: EpisodeSource, split: str, image_key: str | None, columns: int
+) -> tuple[list[CameraSummary], list[SheetRow]]:
+    """All cameras by their first episode, and a row of frames of each that is not used."""
+    used = dataset.camera(image_key)
+    layout = getattr(dataset, "layout", dataset.name)
+    known = FACTS[layout].cameras if layout in FACTS else ()
+    roles = {camera.key: camera.role for camera in known}
+    cameras, rows = [], []
+    for key in sorted(dataset.cameras):
+        facts = {"role": roles.get(key, ""), "used": key == used}
+        episode = next(_first_episode(dataset, split, key), None)
+        if episode is None or not episode.num_frames:
+            cameras.append(CameraSummary(key, None, None, black=False, **facts))
+            continue
+        height, width = episode.frames_TYXC.shape[1:3]
+        black = float(episode.frames_TYXC.mean()) < BLACK_LEVEL
+        cameras.append(CameraSummary(key, height, width, black=black, **facts))
+        if key != used:
+            rows.append(_row(f"camera {key} (not used): {episode.source}", episode, columns))
+    return cameras, rows
+
+
+def _first_episode(dataset: EpisodeSource, split: str, key: str) -> Iterator[Episode]:
+    for part in dataset.parts(split)[:1]:
+        yield from dataset.episodes(split, image_key=key, skip_bad=True, numbers=part[:1])
+
+
+def _actions(dataset: EpisodeSource, split: str) -> str:
+    """Whether actions in the common convention can be had, and how well it is known what the stored numbers mean."""
+    try:
+        dataset.episodes(split, actions=True)
+    except DataError as error:
+        return f"none: {error}"
+    if not isinstance(dataset, RldsDataset):
+        return "7 numbers a step"
+    one = action_layout(dataset.layout, dataset.features)
+    if one is None:
+        return "7 numbers a step, taken as they are"
+    gripper = f"; gripper {one.gripper_as} from {one.gripper}" if one.gripper else ""
+    turn = f"; rotation as {one.rotation_as} from {one.rotation}" if one.rotation else ""
+    return f"{one.kind} from {one.move}{turn}{gripper} ({one.sure})"
 
 
 def contact_sheet(rows: Sequence[SheetRow], tile_height: int = 96) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The token cache: clips as tokens and latent actions, encoded once, as shards that training reads at random.
 
     cache = TokenCache.open("outputs/cache/tokens", tokenizer_hash, latent_action_hash)
-    for clips in TokenLoader(cache, batch_size=32): ...     # TokenClips(tokens_BTN, actions)
+    for clips in TokenLoader([cache], batch_size=32): ...     # TokenClips(tokens_BTN, actions)
 
 `training/tokens.py` writes it. A cache is a folder: `index.json` (what it was made from and how it is laid out), and
 shards `tokens_00000.npy` (clips, T, N) and `actions_00000.npy` (clips, S) codes or (clips, S, K) vectors. It stores
@@ -12,7 +12,7 @@ Shapes: B rows of this process, T frames, S = T - 1 steps, N tokens a frame, K n
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ import numpy as np
 
 from genie_robot.data.atomic import whole_file
 from genie_robot.data.loader import ShuffledLoader
+from genie_robot.data.order import Order, mixture_weights
 from genie_robot.errors import CheckpointError, DataError, DatasetNotFoundError
 
 _FORMAT = 1
@@ -34,7 +35,7 @@ class TokenIndex:
 
     tokenizer: str  # weights_hash of the tokenizer
     latent_action: str  # and of the latent action model
-    clips: str  # hash of the clip cache
+    clips: str  # ClipCache.contents
     precision: str  # number type of the encoders' products
     num_frames: int
     stride: int  # frames between the beginnings of two clips
@@ -117,20 +118,31 @@ class TokenClips(NamedTuple):
 
 
 class TokenLoader(ShuffledLoader[TokenClips]):
-    """Endless iterator of `TokenClips`. Order, rows of a process and state: see `ShuffledLoader`."""
+    """Endless iterator of `TokenClips` of one cache or a mixture of them; see `ShuffledLoader`, weights `ClipLoader`."""
 
     def __init__(
-        self, cache: TokenCache, batch_size: int, seed: int = 0, *, rank: int = 0, world_size: int = 1
+        self,
+        caches: Sequence[TokenCache],
+        batch_size: int,
+        seed: int = 0,
+        *,
+        weights: Sequence[float] | None = None,
+        balanced: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        self.cache = cache
-        super().__init__(len(cache), batch_size, seed, rank, world_size)
+        self.caches = list(caches)
+        sizes = [len(cache) for cache in self.caches]
+        names = [cache.index.clips for cache in self.caches]
+        order = Order(sizes, mixture_weights(sizes, weights, balanced), names)
+        super().__init__(order, batch_size, seed, rank, world_size)
 
     def __next__(self) -> TokenClips:
         """The next batch, as far as it is of this process."""
-        clips = [self.cache.clip(number) for number in self.next_numbers().tolist()]
+        clips = [self.caches[place.dataset].clip(place.window) for place in self.next_places()]
         tokens, actions = (np.stack(parts) for parts in zip(*clips, strict=True))
         return TokenClips(
-            tokens.astype(np.int64), actions.astype(np.int64) if self.cache.index.num_actions else actions
+            tokens.astype(np.int64), actions.astype(np.int64) if self.caches[0].index.num_actions else actions
         )
 
 

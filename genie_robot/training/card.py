@@ -38,7 +38,7 @@ def model_card(config: TrainConfig, output: Path) -> str:
         "",
         f"A genie_robot world model (Genie, arXiv 2402.15391): {_supervision(config)}.",
         "",
-        f"- Data: `{Path(config.data.path).name}` at {config.model.video.height}x{config.model.video.width}, "
+        f"- Data: `{Path(config.data.mixture or config.data.path).name}` at {config.model.video.height}x{config.model.video.width}, "
         f"{config.model.video.rate_hz:g} Hz",
         f"- Code: commit {git_hash()}, torch {torch.__version__}, {platform.machine()}, seed {config.seed}",
         "",

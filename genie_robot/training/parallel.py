@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -30,6 +30,8 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 from genie_robot.config import HardwareConfig
 from genie_robot.errors import ConfigError
 from genie_robot.nn.st_transformer import STBlock
+
+T = TypeVar("T")
 
 # Methods of the networks that run weights outside of `forward`: sharded weights must be gathered for them, too.
 _METHODS = ("encode", "decode", "infer", "predict", "soft_actions", "logits", "remember")
@@ -66,6 +68,14 @@ class Processes:
         """Barrier."""
         if self.world_size > 1:
             dist.barrier(group=self.waiting)
+
+    def share(self, value: T) -> T:
+        """The first process's value, whatever it is; the others may have to wait for hours until it has one."""
+        if self.world_size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.waiting)
+        return box[0]
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over processes, in place."""

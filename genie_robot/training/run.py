@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from genie_robot.config import STAGES, StageConfig, TrainConfig
-from genie_robot.data.clips import ClipCache, build_clip_cache
 from genie_robot.errors import CheckpointError, ConfigError
 from genie_robot.models.world_model import WorldModel
 from genie_robot.training import parallel
 from genie_robot.training.card import model_card
 from genie_robot.training.checkpoint import load_weights, newest_run
+from genie_robot.training.clip_sets import ClipSet, clip_sets
 from genie_robot.training.describe import check_fits
 from genie_robot.training.hardware import pick_device
 from genie_robot.training.parallel import Processes
@@ -33,9 +33,10 @@ log = logging.getLogger(__name__)
 
 def run(config: TrainConfig) -> Path:
     """Train `config.stage` and return the folder it wrote: the stage's, or the assembled world model."""
-    if not config.data.path:
+    if not (config.data.path or config.data.mixture):
         raise ConfigError(
-            "data.path: got nothing, wanted a dataset folder; make one with: genie-robot data generate"
+            "data.path: got nothing, wanted a dataset folder (or data.mixture a mixture); "
+            "make one with: genie-robot data generate, find one with: genie-robot data list"
         )
     if config.hardware.threads:
         torch.set_num_threads(config.hardware.threads)
@@ -48,9 +49,10 @@ def run(config: TrainConfig) -> Path:
     if config.stage == "assemble":
         return assemble(config, output)
     with parallel.joined(pick_device(config.hardware)) as processes:
-        caches = _caches(config, output, processes)
+        longest = max(getattr(config.training, name).num_frames for name in stages)
+        clips = clip_sets(config, output, processes, longest)
         for name in stages:
-            train_stage(name, config, output, caches, processes)
+            train_stage(name, config, output, clips, processes)
         if stages[-1] != "dynamics":
             return output / stages[-1]
         if processes.is_first:
@@ -59,41 +61,8 @@ def run(config: TrainConfig) -> Path:
     return output / "world_model"
 
 
-def _caches(config: TrainConfig, output: Path, processes: Processes) -> tuple[ClipCache, ClipCache]:
-    """Clip caches of training and validation; the first process builds them, the others open what it built."""
-    if processes.is_first:
-        built = _build_caches(config, output)
-    processes.wait_for_all()
-    if not processes.is_first:
-        built = _build_caches(config, output)
-    return built
-
-
-def _build_caches(config: TrainConfig, output: Path) -> tuple[ClipCache, ClipCache]:
-    root = Path(config.data.cache) if config.data.cache else output / "cache"
-    video = config.model.video
-    splits = (
-        ("train", "train", config.data.label_share),
-        ("val", config.data.validation_split or "val", 0.0),
-    )
-    train, validation = (
-        build_clip_cache(
-            config.data.path,
-            root / folder,
-            video.height,
-            video.width,
-            split=split,
-            max_episodes=config.data.max_episodes or None,
-            image_key=config.data.image_key or None,
-            label_share=label_share,
-        )
-        for folder, split, label_share in splits
-    )
-    return train, validation
-
-
 def train_stage(
-    name: str, config: TrainConfig, output: Path, caches: tuple[ClipCache, ClipCache], processes: Processes
+    name: str, config: TrainConfig, output: Path, clips: tuple[ClipSet, ClipSet], processes: Processes
 ) -> None:
     """Train one stage to its last step, from its newest checkpoint if there is one."""
     stage_config: StageConfig = getattr(config.training, name)
@@ -112,9 +81,9 @@ def train_stage(
     stage.model.to(processes.device)
     stage.networks.to(processes.device)
     trainer = Trainer(stage, config, output / name, processes)
-    source = build_source(stage, config, output, caches[0], processes)
+    source = build_source(stage, config, output, clips[0], processes)
     trainer.resume(source)
-    trainer.fit(source, held_out_batch(caches[1], stage_config.num_frames, processes.device))
+    trainer.fit(source, held_out_batch(clips[1], stage_config.num_frames, processes.device))
     processes.wait_for_all()  # the first one has published the last checkpoint, which the next stage reads
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,23 +14,26 @@ import torch
 from torch import Tensor
 
 from genie_robot.config import StageConfig, TrainConfig
-from genie_robot.data.clips import ClipCache
-from genie_robot.data.loader import ClipLoader, Clips
-from genie_robot.data.token_cache import TokenClips, TokenLoader
+from genie_robot.data.augment import Augmentation
+from genie_robot.data.loader import ClipLoader, Clips, fitting_label_size
+from genie_robot.data.token_cache import TokenCache, TokenClips, TokenLoader
 from genie_robot.errors import ConfigError
 from genie_robot.models.hashing import weights_hash
 from genie_robot.training.batch import Batch
+from genie_robot.training.clip_sets import ClipSet
 from genie_robot.training.hardware import autocast, pick_precision
 from genie_robot.training.parallel import Processes
 from genie_robot.training.stages import Stage
 from genie_robot.training.tokens import build_token_cache
+
+log = logging.getLogger(__name__)
 
 VALIDATION_CLIPS = 32
 
 
 class _Loader(Protocol):
     def __next__(self) -> Any: ...
-    def state_dict(self) -> dict[str, int]: ...
+    def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
@@ -41,10 +46,10 @@ class Source:
     def __init__(self, loader: _Loader, device: torch.device) -> None:
         self._loader, self._device = loader, device
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
-        self._ahead: Future[tuple[Any, dict[str, int]]] | None = None
+        self._ahead: Future[tuple[Any, dict[str, Any]]] | None = None
         self._state = loader.state_dict()
 
-    def _read(self) -> tuple[Any, dict[str, int]]:
+    def _read(self) -> tuple[Any, dict[str, Any]]:
         return next(self._loader), self._loader.state_dict()
 
     def __next__(self) -> Batch:
@@ -53,7 +58,7 @@ class Source:
         self._ahead = self._reader.submit(self._read)
         return to_batch(read, self._device)
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Place in the data."""
         return self._state
 
@@ -80,29 +85,63 @@ def to_batch(read: Clips | TokenClips, device: torch.device) -> Batch:
 
 
 def build_source(
-    stage: Stage, config: TrainConfig, output: Path, cache: ClipCache, processes: Processes
+    stage: Stage, config: TrainConfig, output: Path, clips: ClipSet, processes: Processes
 ) -> Source:
     """The batches of `stage` for one process."""
     stage_config: StageConfig = getattr(config.training, stage.name)
-    shape = (stage_config.num_frames, stage_config.batch_size)
-    place = {"seed": config.seed, "rank": processes.rank, "world_size": processes.world_size}
-    wanted, has = config.model.latent_action.label_dim, cache.labels_FA
-    if has is not None and has.shape[1] != wanted:
+    data, num_frames = config.data, stage_config.num_frames
+    place: dict[str, Any] = {"seed": config.seed, "rank": processes.rank, "world_size": processes.world_size}
+    place |= {"weights": clips.weights, "balanced": clips.balanced}
+    wanted, has = config.model.latent_action.label_dim, fitting_label_size(clips.caches)
+    if has and has != wanted:
         raise ConfigError(
-            f"model.latent_action.label_dim: got {wanted}, but actions of this dataset have {has.shape[1]} numbers; "
-            f"use model.latent_action.label_dim={has.shape[1]}"
+            f"model.latent_action.label_dim: got {wanted}, but actions of this dataset have {has} numbers; "
+            f"use model.latent_action.label_dim={has}"
         )
-    if not (config.data.tokens and stage.name == "dynamics"):
-        return Source(ClipLoader(cache, *shape, **place), processes.device)
+    if data.tokens and stage.name == "dynamics":
+        tokens = _token_caches(stage, config, output, clips, processes)
+        return Source(TokenLoader(tokens, stage_config.batch_size, **place), processes.device)
+    loader = ClipLoader(
+        clips.caches,
+        num_frames,
+        stage_config.batch_size,
+        still_share=data.still_share,
+        augmentation=Augmentation(data.crop, data.colour),
+        workers=data.workers or os.cpu_count() or 1,
+        **place,
+    )
+    return Source(loader, processes.device)
+
+
+def _token_caches(
+    stage: Stage, config: TrainConfig, output: Path, clips: ClipSet, processes: Processes
+) -> list[TokenCache]:
+    """A token cache for each clip cache, made by the frozen encoders of `stage`."""
+    num_frames = config.training.dynamics.num_frames
     root = Path(config.data.cache) if config.data.cache else output / "cache"
-    name = f"{weights_hash(stage.model.tokenizer)}_{weights_hash(stage.model.latent_action)}"
-    folder = root / "tokens" / f"{name}_{stage_config.num_frames}"
+    still_share = config.data.still_share
+    name = f"{weights_hash(stage.model.tokenizer)}_{weights_hash(stage.model.latent_action)}_{num_frames}"
+    name += f"_still{still_share:g}" if still_share < 1 else ""
+    if config.data.crop or config.data.colour:
+        log.info(
+            "data.tokens: the dynamics learn from tokens of the clips as they are, without data.crop and data.colour"
+        )
     with autocast(pick_precision(config.hardware, processes.device), processes.device):
-        tokens = build_token_cache(stage.model, cache, folder, stage_config.num_frames, processes=processes)
-    return Source(TokenLoader(tokens, stage_config.batch_size, **place), processes.device)
+        return [
+            build_token_cache(
+                stage.model,
+                cache,
+                root / "tokens" / name / f"{cache.dataset}_{cache.contents[:12]}",
+                num_frames,
+                still_share=still_share,
+                processes=processes,
+            )
+            for cache in clips.caches
+        ]
 
 
-def held_out_batch(cache: ClipCache, num_frames: int, device: torch.device) -> Batch:
+def held_out_batch(clips: ClipSet, num_frames: int, device: torch.device) -> Batch:
     """The same clips for every validation of every run."""
-    loader = ClipLoader(cache, num_frames, min(VALIDATION_CLIPS, 8 * len(cache)), seed=0)
-    return to_batch(next(loader), device)
+    size = min(VALIDATION_CLIPS, 8 * len(clips))
+    mix: dict[str, Any] = {"weights": clips.weights, "balanced": clips.balanced}
+    return to_batch(next(ClipLoader(clips.caches, num_frames, size, seed=0, **mix)), device)

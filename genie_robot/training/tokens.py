@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from genie_robot.data.clips import ClipCache
-from genie_robot.data.loader import window_counts
+from genie_robot.data.clips import ClipCache, Windows
 from genie_robot.data.token_cache import TokenCache, TokenIndex, claim_folder, has_shard, write_shard
 from genie_robot.errors import ConfigError
 from genie_robot.models.hashing import weights_hash
@@ -35,13 +34,15 @@ def build_token_cache(
     *,
     batch_size: int = 32,
     stride: int = 0,
+    still_share: float = 1.0,
     processes: Processes = ONE_PROCESS,
     clips_per_shard: int = CLIPS_PER_SHARD,
 ) -> TokenCache:
     """Encode the windows of `cache` into `folder`, or what of it is missing, and open it. All processes call it.
 
     `num_frames` a clip; `stride` frames between the beginnings of two (0: half a clip), and one more clip at each
-    episode's end, so that no frame is left out. Runs on the device of `processes`, in the caller's autocast.
+    episode's end, so that no frame is left out. `still_share`: how many of the clips in which nothing moves are kept.
+    Runs on the device of `processes`, in the caller's autocast.
     ConfigError for numbers below 1, DataError when no episode is long enough, CheckpointError when `folder` holds what
     other weights, clips or settings made, DiskFullError.
     """
@@ -51,10 +52,11 @@ def build_token_cache(
         raise ConfigError(f"got {got}; wanted numbers of at least 1, and 2 frames")
     model.tokenizer.eval()
     model.latent_action.eval()
-    firsts = first_frames(cache, num_frames, stride)
+    windows = Windows(cache, num_frames, stride, still_share)
+    firsts = windows.first_frames(np.arange(len(windows)))
     layout = {"num_frames": num_frames, "stride": stride, "clips_per_shard": clips_per_shard}
     precision = _precision(model, processes.device)
-    index = _index(model, clips=cache.hash, precision=precision, num_clips=len(firsts), **layout)
+    index = _index(model, clips=cache.contents, precision=precision, num_clips=len(firsts), **layout)
     folder = Path(folder)
     claim_folder(folder, index, writer=f"-{processes.rank}")
     own = [shard for shard in index.shards if shard % processes.world_size == processes.rank]
@@ -92,17 +94,6 @@ def _index(model: WorldModel, **others: Any) -> TokenIndex:
     )
 
 
-def first_frames(cache: ClipCache, num_frames: int, stride: int) -> np.ndarray:
-    """Number of the first frame of each clip in the file of `cache`, int64, in stored order."""
-    starts = []
-    for entry, count in zip(cache.episodes, window_counts(cache, num_frames).tolist(), strict=True):
-        inside = np.arange(0, count, stride)
-        if count and inside[-1] != count - 1:
-            inside = np.append(inside, count - 1)
-        starts.append(entry.offset + inside)
-    return np.concatenate(starts)
-
-
 @torch.no_grad()
 def _encode(
     model: WorldModel,
@@ -114,9 +105,7 @@ def _encode(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Tokens (B,T,N) and actions (B,S) or (B,S,K) of at most `batch_size` clips at a time."""
     for start in range(0, len(firsts), batch_size):
-        windows = [
-            cache.frames_FYXC[first : first + num_frames] for first in firsts[start : start + batch_size]
-        ]
+        windows = [cache.frames_FYXC[f : f + num_frames] for f in firsts[start : start + batch_size]]
         video_BTYXC = torch.from_numpy(np.stack(windows)).to(processes.device).float() / 255
         tokens_BTN = model.tokenizer.encode(video_BTYXC)
         actions, _ = model.latent_action.infer(model.action_input(video_BTYXC))

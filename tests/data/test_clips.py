@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from genie_robot.data import clips
-from genie_robot.data.clips import ClipCache, build_clip_cache, episodes_of_split
+from genie_robot.data import clip_parts
+from genie_robot.data.clip_builder import build_clip_cache
+from genie_robot.data.clips import ClipCache
 from genie_robot.data.open import open_dataset
 from genie_robot.data.resize import resize_frame
 from genie_robot.errors import ConfigError, CorruptRecordError, DataError, DatasetNotFoundError
@@ -21,50 +22,43 @@ Write = Callable[..., Path]
 
 
 def numbers(cache: ClipCache) -> list[int]:
-    return [int(entry.source.rsplit("/", 1)[1]) for entry in cache.episodes]
+    return cache.rows["episode"].tolist()
 
 
 def test_the_cache_holds_the_frames_of_the_reader(write: Write, tmp_path: Path) -> None:
     folder = write(train=[5, 1, 0, 9], val=[3])
     cache = build_clip_cache(folder, tmp_path / "cache", 16, 16)
-    assert (len(cache), cache.num_frames, cache.height, cache.width) == (4, 15, 16, 16)
-    for number, episode in enumerate(open_dataset(folder).episodes()):
-        entry = cache.episodes[number]
-        assert (entry.num_frames, entry.dt_s, entry.source) == (episode.num_frames, 0.2, episode.source)
+    assert (len(cache), cache.num_frames, cache.height, cache.width, cache.dt_s) == (3, 15, 16, 16, 0.2)
+    for number, episode in enumerate(e for e in open_dataset(folder).episodes() if e.num_frames):
+        entry = cache[number]
+        assert (entry.num_frames, entry.first, entry.source) == (episode.num_frames, 0, episode.source)
         assert entry.instruction == episode.instruction
         wanted = [resize_frame(frame, 16, 16) for frame in episode.frames_TYXC]
         assert cache.clip(number).shape == (episode.num_frames, 16, 16, 3)
         assert all(np.array_equal(one, other) for one, other in zip(cache.clip(number), wanted, strict=True))
-    assert cache.frames_FYXC.flags.writeable is False
-    assert [entry.offset for entry in cache.episodes] == [0, 5, 6, 6]
+        assert cache.clip(number).flags.writeable is False
+    assert [entry.offset for entry in cache] == [0, 5, 6]
 
 
-def test_the_folder_holds_two_files_and_nothing_is_left_beside(write: Write, tmp_path: Path) -> None:
+def test_the_folder_holds_its_files_and_nothing_is_left_beside(write: Write, tmp_path: Path) -> None:
     build_clip_cache(write(train=[4]), tmp_path / "caches" / "train", 16, 16)
     assert sorted(path.name for path in (tmp_path / "caches" / "train").iterdir()) == [
+        "changes.f32",
+        "clips.npy",
         "frames.u8",
         "index.json",
     ]
-    assert [path.name for path in (tmp_path / "caches").iterdir()] == ["train"]
+    assert sorted(path.name for path in (tmp_path / "caches").iterdir()) == [".train.lock", "train"]
     assert (tmp_path / "caches" / "train" / "frames.u8").stat().st_size == 4 * 16 * 16 * 3
-
-
-def test_several_datasets_make_one_cache(write: Write, tmp_path: Path) -> None:
-    paths = [write("one", train=[4, 5], val=[3]), write("two", train=[6], val=[3])]
-    cache = build_clip_cache(paths, tmp_path / "cache", 8, 8)
-    assert [entry.source for entry in cache.episodes] == ["one/train/0", "one/train/1", "two/train/0"]
-    assert cache.clip(2).shape == (6, 8, 8, 3)
 
 
 def test_own_val_split_is_used(write: Write, tmp_path: Path) -> None:
     folder = write(train=[4, 4], val=[7])
-    assert [entry.source for entry in build_clip_cache(folder, tmp_path / "v", 8, 8, "val").episodes] == [
-        "toy/val/0"
-    ]
+    assert [entry.source for entry in build_clip_cache(folder, tmp_path / "v", 8, 8, "val")] == ["toy/val/0"]
     assert numbers(build_clip_cache(folder, tmp_path / "t", 8, 8, "train")) == [0, 1]
     other = write("other", train=[4, 4], validation=[7])
     cache = build_clip_cache(other, tmp_path / "o", 8, 8, "val")
-    assert [entry.source for entry in cache.episodes] == ["other/validation/0"]
+    assert [entry.source for entry in cache] == ["other/validation/0"]
 
 
 @pytest.mark.parametrize(("count", "held_out"), [(45, [19, 39]), (20, [19]), (3, [2]), (2, [1])])
@@ -93,13 +87,6 @@ def test_any_other_split_is_taken_by_name(write: Write, tmp_path: Path) -> None:
     assert not (tmp_path / "typo").exists()
 
 
-def test_held_out_rule_can_give_actions_too(write: Write) -> None:
-    episodes = list(episodes_of_split(open_dataset(write(train=[4, 5, 6])), "val", actions=True, state=True))
-    assert [episode.num_frames for episode in episodes] == [6]
-    assert episodes[0].actions_TA is not None
-    assert episodes[0].state_TS is not None
-
-
 def test_max_episodes(write: Write, tmp_path: Path) -> None:
     folder = write(train=[4, 5, 6, 7], val=[3])
     assert numbers(build_clip_cache(folder, tmp_path / "cache", 8, 8, max_episodes=2)) == [0, 1]
@@ -110,8 +97,8 @@ def test_a_cache_is_reused_until_something_changes(
 ) -> None:
     folder = write(train=[4, 5], val=[3])
     built: list[int] = []
-    original = clips._write_frames
-    monkeypatch.setattr(clips, "_write_frames", lambda *a: (built.append(1), original(*a))[1])
+    original = clip_parts._make_part
+    monkeypatch.setattr(clip_parts, "_make_part", lambda *a: (built.append(1), original(*a))[1])
 
     def build(height: int = 8, **more: Any) -> ClipCache:
         return build_clip_cache(folder, tmp_path / "cache", height, 8, **more)
@@ -130,14 +117,14 @@ def test_a_cache_is_reused_until_something_changes(
     build(10, split="val")
     assert len(built) == 5
     (folder / "metadata.json").write_text(json.dumps({"rate_hz": 10.0}))
-    assert build(10, split="val").episodes[0].dt_s == 0.1
+    assert build(10, split="val").dt_s == 0.1
     assert len(built) == 6
 
 
 @pytest.mark.parametrize("damage", ["frames cut", "frames gone", "index cut", "index empty object"])
 def test_a_damaged_cache_is_refused_and_built_again(write: Write, tmp_path: Path, damage: str) -> None:
     folder, out = write(train=[4, 5]), tmp_path / "cache"
-    frames = np.array(build_clip_cache(folder, out, 8, 8).frames_FYXC)
+    frames = build_clip_cache(folder, out, 8, 8).frames_FYXC.copy()
     if damage == "frames cut":
         with (out / "frames.u8").open("r+b") as file:
             file.truncate(100)
@@ -171,7 +158,7 @@ def test_a_bad_record_stops_the_build_or_is_counted(
         build_clip_cache(folder, tmp_path / "cache", 8, 8)
     assert not (tmp_path / "cache").exists()
     with caplog.at_level(logging.WARNING):
-        cache = build_clip_cache(folder, tmp_path / "cache", 8, 8, skip_bad=True)
+        cache = build_clip_cache(folder, tmp_path / "cache", 8, 8, max_bad_share=0.4)
     assert (len(cache), cache.bad_records) == (2, 1)
     assert "record 2" in caplog.text
     assert ClipCache.open(tmp_path / "cache").bad_records == 1
@@ -185,12 +172,13 @@ def test_an_old_cache_survives_a_failing_rebuild(write: Write, tmp_path: Path) -
     with pytest.raises(CorruptRecordError):
         build_clip_cache(folder, out, 8, 8)
     assert ClipCache.open(out).hash == wanted
-    assert [path.name for path in tmp_path.iterdir() if "cache" in path.name] == ["cache"]
+    visible = [path.name for path in tmp_path.iterdir() if "cache" in path.name and path.name[0] != "."]
+    assert visible == ["cache"]
 
 
 def test_only_empty_episodes(write: Write, tmp_path: Path) -> None:
     cache = build_clip_cache(write(train=[0, 0], val=[1]), tmp_path / "cache", 8, 8)
-    assert (len(cache), cache.num_frames, cache.clip(1).shape) == (2, 0, (0, 8, 8, 3))
+    assert (len(cache), cache.num_frames, cache.frames_FYXC.shape) == (0, 0, (0, 8, 8, 3))
 
 
 def test_a_pickled_cache_is_its_address(write: Write, tmp_path: Path) -> None:
@@ -200,13 +188,18 @@ def test_a_pickled_cache_is_its_address(write: Write, tmp_path: Path) -> None:
     np.testing.assert_array_equal(pickle.loads(content).clip(1), cache.clip(1))
 
 
-def test_rt1_and_bridge_together(shared_dataset: Callable[[str], Path], tmp_path: Path) -> None:
-    paths = [shared_dataset("rt1_rlds"), shared_dataset("bridge_octo_rlds")]
-    train = build_clip_cache(paths, tmp_path / "train", 64, 64, "train")
-    val = build_clip_cache(paths, tmp_path / "val", 64, 64, "val")
-    assert (len(train), len(val), train.num_frames, val.num_frames) == (14, 2, 206, 32)
-    assert {round(1 / entry.dt_s) for entry in train.episodes} == {3, 5}
+def test_real_robots(shared_dataset: Callable[[str], Path], tmp_path: Path) -> None:
+    def build(name: str, split: str) -> ClipCache:
+        return build_clip_cache(shared_dataset(name), tmp_path / name / split, 64, 64, split)
+
+    rt1, bridge = build("rt1_rlds", "train"), build("bridge_octo_rlds", "train")
+    assert (len(rt1), rt1.num_frames, round(1 / rt1.dt_s)) == (2, 86, 3)
+    assert (len(bridge), bridge.num_frames, round(1 / bridge.dt_s)) == (12, 12 * 9, 5), (
+        "Bridge's first step is no data"
+    )
+    assert build("rt1_rlds", "val").num_frames == 22
+    clips = [cache.clip(i) for cache in (rt1, bridge) for i in range(len(cache))]
     # figures of the shared data at 64x64: neighbouring frames differ by a few grey levels, not by nothing or a scene
-    changes = [np.abs(np.diff(train.clip(i).astype(int), axis=0)).mean() for i in range(len(train))]
+    changes = [np.abs(np.diff(clip.astype(int), axis=0)).mean() for clip in clips]
     assert min(changes) > 1.5
     assert max(changes) < 12

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from genie_robot.cli import main
+from genie_robot.data.rlds_writer import write_dataset
 from genie_robot.data.summary import SheetRow, contact_sheet, inspect_dataset
+from tests.data.conftest import STATE_NAMES
 
 Write = Callable[..., Path]
 
@@ -47,10 +49,71 @@ def test_inspect_counts_bad_records(write: Write, tmp_path: Path) -> None:
     assert (content["episodes"], content["bad_records"]) == (2, 1)
 
 
+def test_inspect_names_what_was_bad(write: Write) -> None:
+    folder = write(train=[4, 5, 6])
+    shard = next(folder.glob("*train*"))
+    shard.write_bytes(shard.read_bytes()[:-10])
+    (said,) = inspect_dataset(folder).as_dict()["splits"]["train"]["bad"]
+    assert said.startswith(f"{shard}: record 2 at byte ")
+
+
+def test_inspect_shows_cameras_actions_and_what_the_registry_knows(
+    shared_dataset: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, sheet, numbers = shared_dataset("bridge_octo_rlds"), tmp_path / "s.png", tmp_path / "n.json"
+    assert main(["data", "inspect", str(folder), "--sheet", str(sheet), "--json", str(numbers)]) == 0
+    content, printed = json.loads(numbers.read_text()), capsys.readouterr().out
+    cameras = {camera["key"]: camera for camera in content["cameras"]}
+    assert list(cameras) == ["image_0", "image_1", "image_2", "image_3"]
+    assert [key for key, camera in cameras.items() if camera["used"]] == ["image_0"]
+    assert [key for key, camera in cameras.items() if camera["black"]] == ["image_3"]
+    assert "camera image_0: 64x64 primary <- used" in printed
+    assert "actions: delta from action[0:3]; rotation as rpy from action[3:6]" in printed
+    assert content["registry"]["drop_first"] == 1
+    assert "licence    CC BY 4.0" in printed
+    picture = cv2.imread(str(sheet))
+    assert picture is not None
+    assert picture.shape[0] == (8 + 3) * (96 + 16 + 2)  # eight episodes and three other cameras
+
+
+def test_inspect_of_a_name_without_files_shows_the_registry_and_asks_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    for variable in ("GENIE_ROBOT_DATA", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    for name in ("kuka", "bridge_dataset"):
+        assert main(["data", "inspect", name, "--root", str(tmp_path)]) == 0
+        assert f"no files of it: `genie-robot data fetch {name}`" in capsys.readouterr().out
+
+
+def test_inspect_opens_a_name_in_a_root(write: Write, tmp_path: Path) -> None:
+    folder = write(train=[3])
+    summary = inspect_dataset("toy", root=folder.parents[1])
+    assert (summary.folder, summary.splits["train"].episodes) == (str(folder), 1)
+
+
+def test_cuts_and_black_frames_are_counted(write: Write, new_episode: Callable[..., dict]) -> None:
+    still = np.full((4, 24, 32, 3), 60, np.uint8)
+    frames = np.concatenate([still, still + 120, still * 0, still])
+    episode = new_episode(0, 16, frames_TYXC=frames)
+    folder = write_dataset(
+        write(train=[1]).parent,
+        "jumps",
+        "0.1.0",
+        {"train": [episode]},
+        (24, 32),
+        5.0,
+        state_names=STATE_NAMES,
+    )
+    content = inspect_dataset(folder).as_dict()
+    assert (content["cuts"], content["black_frames"]) == (2, 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
-        (["nowhere"], 2, "nowhere does not exist"),
+        (["nowhere"], 2, "nowhere is no folder"),
         (["{data}", "--episodes", "0"], 2, "--episodes is 0"),
         (["{data}", "--rate-hz", "-1"], 2, "--rate-hz is -1.0"),
         (["{data}", "--sheet", "a.gif"], 2, "ends in .png"),

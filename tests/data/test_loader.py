@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genie_robot.data.clips import ClipCache, build_clip_cache
-from genie_robot.data.loader import ClipLoader, ShuffledLoader, permuted
+from genie_robot.data.clip_builder import build_clip_cache
+from genie_robot.data.clips import ClipCache
+from genie_robot.data.loader import ClipLoader, ShuffledLoader
+from genie_robot.data.order import Order, permuted
 from genie_robot.errors import CheckpointError, ConfigError, DataError
 
 LENGTHS = [5, 1, 0, 9, 4, 3]
@@ -52,7 +54,7 @@ def test_the_order_never_changes() -> None:
 def test_every_window_comes_once_per_epoch_and_never_crosses_a_border(cache: ClipCache) -> None:
     loader = ClipLoader(cache, 3, 1, seed=4)
     assert loader.num_windows == 3 + 7 + 2 + 1
-    assert loader.skipped_episodes == 2
+    assert loader.skipped_clips == 1, "and the empty one is no clip"
     for _ in range(3):
         seen = [corners(next(loader).video_BTYXC)[0] for _ in range(loader.num_windows)]
         starts = sorted(window[0] for window in seen)
@@ -79,13 +81,6 @@ def test_batches_are_contiguous_uint8(cache: ClipCache) -> None:
     assert batch.flags.writeable
 
 
-def test_pairs_and_stride(cache: ClipCache) -> None:
-    loader = ClipLoader(cache, 2, 4, frame_stride=3)
-    assert loader.num_windows == 2 + 6 + 1
-    for window in corners(next(loader).video_BTYXC):
-        assert window[1] == (window[0][0], window[0][1] + 3)
-
-
 @pytest.mark.parametrize("batch_size", [1, 4, 13, 40])
 @pytest.mark.parametrize("stop", [0, 1, 5])
 def test_resume_is_exact(cache: ClipCache, batch_size: int, stop: int) -> None:
@@ -106,17 +101,17 @@ class Numbers(ShuffledLoader[list[int]]):
     """Gives the window numbers themselves."""
 
     def __next__(self) -> list[int]:
-        return self.next_numbers().tolist()
+        return [place.window for place in self.next_places()]
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 30), st.integers(0, 9))
 def test_processes_share_the_rows_of_one_batch(rows: int, world_size: int, stop: int, seed: int) -> None:
     """The batch of a step does not depend on the number of processes, also after resuming with another number."""
     batch_size = rows * world_size
-    one = Numbers(17, batch_size, seed, 0, 1)
+    one = Numbers(Order([17], [1.0]), batch_size, seed, 0, 1)
     for _ in range(stop):
         next(one)
-    many = [Numbers(17, batch_size, seed, rank, world_size) for rank in range(world_size)]
+    many = [Numbers(Order([17], [1.0]), batch_size, seed, rank, world_size) for rank in range(world_size)]
     for loader in many:
         loader.load_state_dict(one.state_dict())
     for _ in range(4):
@@ -142,26 +137,29 @@ def test_a_batch_larger_than_the_data(cache: ClipCache) -> None:
     loader = ClipLoader(cache, 9, 5, seed=1)
     assert loader.num_windows == 1
     assert {tuple(window[0]) for window in corners(next(loader).video_BTYXC)} == {(3, 0)}
-    assert loader.state_dict() == {"seed": 1, "epoch": 5, "position": 0, "num_windows": 1}
+    assert loader.state_dict() == {
+        "seed": 1,
+        "samples": 5,
+        "num_windows": 1,
+        "data": loader.order.fingerprint,
+    }
 
 
 def test_no_long_enough_episode_is_said(cache: ClipCache) -> None:
-    with pytest.raises(DataError, match=r"no episode of 6 has 10 frames \(longest: 9\)"):
+    with pytest.raises(DataError, match=r"no clip of 5 has 10 frames \(longest: 9\)"):
         ClipLoader(cache, 10, 1)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"num_frames": 0}, {"batch_size": 0}, {"frame_stride": 0}, {"rank": 1}, {"rank": -1}, {"world_size": 0}],
+    [{"num_frames": 0}, {"batch_size": 0}, {"workers": 0}, {"rank": 1}, {"rank": -1}, {"world_size": 0}],
 )
 def test_wrong_numbers_are_refused(cache: ClipCache, wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
         ClipLoader(cache, **{"num_frames": 2, "batch_size": 2, **wrong})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "changed", [{"num_windows": 12}, {"position": 13}, {"position": -1}, {"epoch": -1}, {"seed": "x"}]
-)
+@pytest.mark.parametrize("changed", [{"data": "another"}, {"samples": -1}, {"samples": "x"}, {"seed": "x"}])
 def test_a_foreign_state_is_refused(cache: ClipCache, changed: dict[str, int]) -> None:
     loader = ClipLoader(cache, 3, 2)
     with pytest.raises(CheckpointError):

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
+from genie_robot.data.example_proto import parse_example
 from genie_robot.data.open import open_dataset
-from genie_robot.data.registry import image_path
+from genie_robot.data.registry import FACTS, image_path
 from genie_robot.data.rlds import RldsDataset
 from genie_robot.data.tfrecord import read_records, write_record
-from genie_robot.errors import DatasetNotFoundError
+from genie_robot.errors import CorruptRecordError, DatasetNotFoundError
 
 if importlib.util.find_spec("tensorflow") is None or importlib.util.find_spec("tensorflow_datasets") is None:
     pytest.skip("TensorFlow is not installed: pip install 'genie_robot[data]'", allow_module_level=True)
@@ -48,11 +50,12 @@ def test_every_byte_and_pixel_is_the_one_of_tfds(folder: Path) -> None:
     assert isinstance(dataset, RldsDataset)
     camera = image_path(dataset.name, dataset.features, None).removeprefix("steps/observation/")
     decoders = {"steps": tfds.decode.SkipDecoding()}
+    dropped = FACTS[dataset.name].drop_first if dataset.name in FACTS else 0
     has_state = "steps/observation/state" in dataset.features
     for split in dataset.splits:
         ours = dataset.episodes(split, actions=True, state=has_state)
         for episode, record in zip(ours, tfds_episodes(folder, split, decoders=decoders), strict=True):
-            images = record["steps"]["observation"][camera].numpy()
+            images = record["steps"]["observation"][camera].numpy()[dropped:]
             assert len(images) == episode.num_frames
             for image, frame in zip(images, episode.frames_TYXC, strict=True):
                 # TFDS decodes JPEG with TensorFlow's fast, inexact transform; OpenCV and PIL with the exact one
@@ -61,17 +64,42 @@ def test_every_byte_and_pixel_is_the_one_of_tfds(folder: Path) -> None:
                 else:
                     wanted = tf.io.decode_png(image, channels=3)
                 np.testing.assert_array_equal(frame, wanted.numpy())
-            check_numbers(episode, record["steps"])
+            check_numbers(episode, record["steps"], dropped)
 
 
-def check_numbers(episode: Any, steps: Any) -> None:
+@pytest.mark.parametrize("name", ["rt1_rlds", "bridge_octo_rlds"])
+def test_all_cameras_of_all_real_episodes_are_those_of_tensorflow(
+    shared_dataset: Callable[[str], Path], name: str
+) -> None:
+    import tensorflow as tf
+
+    dataset = open_dataset(shared_dataset(name))
+    assert isinstance(dataset, RldsDataset)
+    dropped, frames = FACTS[dataset.name].drop_first, 0
+    for split in dataset.splits:
+        for camera in dataset.cameras:
+            ours = dataset.episodes(split, image_key=camera)
+            payloads = [payload for shard in dataset.shards(split) for payload in read_records(shard.path)]
+            for episode, payload in zip(ours, payloads, strict=True):
+                images = parse_example(payload)[f"steps/observation/{camera}"][dropped:]
+                wanted = [tf.io.decode_jpeg(i, dct_method="INTEGER_ACCURATE").numpy() for i in images]
+                np.testing.assert_array_equal(episode.frames_TYXC, wanted)
+                frames += len(wanted)
+    assert frames == {"rt1_rlds": 108, "bridge_octo_rlds": 4 * 117}[name]
+
+
+def check_numbers(episode: Any, steps: Any, dropped: int) -> None:
     action = steps["action"]
     if isinstance(action, dict):
         names = ("world_vector", "rotation_delta", "gripper_closedness_action")
         action = np.concatenate([action[name].numpy() for name in names], axis=1)
-    np.testing.assert_array_equal(episode.actions_TA, np.asarray(action))
+    action = np.asarray(action)
+    if episode.source.startswith("bridge_dataset/"):  # angles and "1 = open" become the common convention
+        turn = Rotation.from_euler("xyz", action[:, 3:6]).as_rotvec()
+        action = np.concatenate([action[:, :3], turn, 1 - 2 * np.clip(action[:, 6:], 0, 1)], axis=1)
+    np.testing.assert_allclose(episode.actions_TA, action[dropped:], rtol=0, atol=1e-7)
     if episode.state_TS is not None:
-        np.testing.assert_array_equal(episode.state_TS, steps["observation"]["state"].numpy())
+        np.testing.assert_array_equal(episode.state_TS, steps["observation"]["state"].numpy()[dropped:])
     texts = steps.get("language_instruction", steps["observation"].get("natural_language_instruction"))
     assert episode.instruction == texts.numpy()[0].decode()
 
@@ -143,3 +171,31 @@ def test_what_tfds_cannot_open_is_one_line() -> None:
     with pytest.raises(DatasetNotFoundError, match="TFDS cannot open tfds:no_such_dataset") as caught:
         open_dataset("tfds:no_such_dataset")
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_parts_and_broken_records_are_those_of_the_reader_without_tensorflow(
+    write: Callable[..., Path], record_spans: Callable[[Path], list[tuple[int, int]]]
+) -> None:
+    from genie_robot.data.tfds_door import TfdsDataset
+
+    folder = write(shard_bytes=30_000, train=[1, 1, 1, 4, 1, 1, 1, 1, 1, 1, 6])
+    ours, theirs = open_dataset(folder), TfdsDataset(str(folder))
+    parts = theirs.parts("train")
+    assert parts == ours.parts("train")
+    assert len(parts) > 2
+    for numbers in (range(2, 7), range(1, 99, 3), range(0)):
+        sources = [[e.source for e in one.episodes(numbers=numbers)] for one in (ours, theirs)]
+        assert sources[0] == sources[1] == [f"toy/train/{n}" for n in range(11) if n in numbers]
+    shards = sorted(folder.glob("*.tfrecord*"))
+    long = next(number for number, part in enumerate(parts) if len(part) > 3)
+    content, spans = bytearray(shards[long].read_bytes()), record_spans(shards[long])
+    content[spans[0][0] + 20] ^= 1  # one payload
+    content[spans[2][0] - 12] ^= 1  # one length: the rest of the shard is lost
+    shards[long].write_bytes(content)
+    for source in (ours, theirs):
+        with pytest.raises(CorruptRecordError):
+            list(source.episodes())
+    good = [[episode.source for episode in one.episodes(skip_bad=True)] for one in (ours, theirs)]
+    assert good[0] == good[1]
+    assert ours.bad_records == theirs.bad_records == len(theirs.bad) == 11 - len(good[0]) > 2
+    assert f"toy/train/{parts[long].start} cannot be read (DataLossError" in str(theirs.bad[0])

@@ -83,16 +83,16 @@ def test_batches_are_the_clips_of_the_order(tmp_path: Path, num_actions: int) ->
     index = dataclasses.replace(INDEX, num_actions=num_actions)
     cache = TokenCache.open(write(tmp_path / "tokens", index), "aaa", "bbb")
     tokens, actions = contents(index)
-    loader, order = TokenLoader(cache, 4, seed=3), TokenLoader(cache, 4, seed=3)
+    loader, order = TokenLoader([cache], 4, seed=3), TokenLoader([cache], 4, seed=3)
     seen: list[int] = []
     for _ in range(11):
-        batch, numbers = next(loader), order.next_numbers()
+        batch, numbers = next(loader), [place.window for place in order.next_places()]
         np.testing.assert_array_equal(batch.tokens_BTN, tokens[numbers])
         np.testing.assert_array_equal(batch.actions, actions[numbers])
         assert batch.tokens_BTN.dtype == np.int64
         assert batch.actions.dtype == (np.int64 if num_actions else np.float32)
         assert batch.actions.flags.writeable and batch.actions.flags.c_contiguous
-        seen += numbers.tolist()
+        seen += numbers
     assert sorted(seen) == sorted([*range(11)] * 4), "four epochs"
     assert seen[:11] != seen[11:22]
 
@@ -100,11 +100,11 @@ def test_batches_are_the_clips_of_the_order(tmp_path: Path, num_actions: int) ->
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_resume_is_exact_with_any_number_of_processes(tmp_path: Path, world_size: int) -> None:
     cache = TokenCache.open(write(tmp_path / "tokens"), "aaa", "bbb")
-    one = TokenLoader(cache, 8, seed=3)
+    one = TokenLoader([cache], 8, seed=3)
     for _ in range(5):
         next(one)
     state = json.loads(json.dumps(one.state_dict()))
-    many = [TokenLoader(cache, 8, rank=rank, world_size=world_size) for rank in range(world_size)]
+    many = [TokenLoader([cache], 8, rank=rank, world_size=world_size) for rank in range(world_size)]
     for loader in many:
         loader.load_state_dict(state)
     for _ in range(3):

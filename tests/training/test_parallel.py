@@ -211,8 +211,9 @@ def test_a_batch_that_processes_cannot_share_is_refused(
     with joined(torch.device("cpu")) as processes:
         assert (processes.rank, processes.world_size) == (0, 1)
     from genie_robot.data.loader import ClipLoader
+    from genie_robot.training.clip_sets import clip_sets
 
     config = make_config("tokenizer")
-    caches = run._caches(config, Path(config.output), ONE_PROCESS)
+    clips, _ = clip_sets(config, Path(config.output), ONE_PROCESS, 6)
     with pytest.raises(ConfigError, match="3"):
-        ClipLoader(caches[0], 6, 4, rank=0, world_size=3)
+        ClipLoader(clips.caches, 6, 4, rank=0, world_size=3)

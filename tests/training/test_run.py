@@ -21,12 +21,14 @@ import yaml
 
 import genie_robot
 from genie_robot.config import TrainConfig, from_dict, to_dict
-from genie_robot.errors import CheckpointError, ConfigError, TrainingDivergedError
+from genie_robot.data.rlds_writer import write_dataset
+from genie_robot.errors import CheckpointError, ConfigError, DataError, TrainingDivergedError
 from genie_robot.models.world_model import WorldModel
 from genie_robot.training import checkpoint, run, trainer
 from genie_robot.training.batch import Batch, clip_generators
 from genie_robot.training.logs import read_rows
 from genie_robot.training.stages import DynamicsStage, Losses, Term, TokenizerStage, build_stage
+from tests.training.conftest import moving_square
 
 MakeConfig = Callable[..., TrainConfig]
 CHILD = """
@@ -368,3 +370,49 @@ def test_the_door_ends_with_honest_exit_codes(repository_root: Path, tmp_path: P
     missing = [*command, "data.path=/nowhere"]
     result = subprocess.run(missing, capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 2 and "/nowhere" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_mixture_trains_and_goes_on_bit_for_bit(
+    make_config: MakeConfig, square_data: Path, tmp_path: Path
+) -> None:
+    """Two datasets, one at twice the rate; dynamics from tokens, stopped after four steps of six and continued."""
+    fast = {split: (_twice(e) for e in moving_square(n, n)) for split, n in (("train", 6), ("val", 2))}
+    write_dataset(tmp_path / "data", "fast_squares", "1.0.0", fast, (16, 24), rate_hz=10.0)
+    (tmp_path / "mix.yaml").write_text(
+        f"balanced: false\nparts:\n  - {{dataset: {square_data}, weight: 0.75}}\n"
+        f"  - {{dataset: data/fast_squares, weight: 0.25, max_episodes: 5}}\n"
+    )
+    data = {"path": "", "mixture": str(tmp_path / "mix.yaml"), "tokens": True, "crop": 0.1, "colour": 0.1}
+
+    def train(output: str, *steps: int) -> Path:
+        for number in steps:
+            folder = run.run(
+                _with(make_config("all", output), data=data, training={"dynamics": {"steps": number}})
+            )
+        return folder
+
+    whole, continued = train("whole", 6), train("continued", 4, 6)
+    caches = tmp_path / "cache"
+    assert sorted(path.name for path in (caches / "train").iterdir() if path.is_dir()) == [
+        "fast_squares_16x24_5hz",
+        "squares_16x24_5hz",
+    ]
+    assert len(list((caches / "tokens").glob("*/fast_squares_*/index.json"))) >= 1
+    assert (whole / "model.safetensors").read_bytes() == (continued / "model.safetensors").read_bytes()
+    state = checkpoint.newest_run(Path(whole).parent / "tokenizer" / "checkpoints")
+    assert state is not None
+    assert len(json.dumps(state["source"])) < 1000
+
+
+def _twice(episode: dict[str, Any]) -> dict[str, Any]:
+    return {**episode, "frames_TYXC": episode["frames_TYXC"].repeat(2, axis=0)}
+
+
+def test_clips_that_are_too_short_for_a_later_stage_are_said_before_the_first(
+    make_config: MakeConfig,
+) -> None:
+    config = make_config("all")
+    long = _with(config, training={"dynamics": {"num_frames": 11}}, model={"video": {"num_frames": 11}})
+    with pytest.raises(DataError, match="has 11 frames"):
+        run.run(long)
+    assert not (Path(config.output) / "tokenizer").exists()

@@ -18,14 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genie_robot.config import WorldModelConfig
-from genie_robot.data.clips import ClipCache, ClipEntry, build_clip_cache
+from genie_robot.data.clip_builder import build_clip_cache
+from genie_robot.data.clips import CLIP_TYPE, ClipCache, Windows
 from genie_robot.data.token_cache import TokenCache
 from genie_robot.errors import CheckpointError, ConfigError, DataError
 from genie_robot.models.hashing import weights_hash
 from genie_robot.models.world_model import WorldModel
 from genie_robot.training import tokens as tokens_module
 from genie_robot.training.parallel import Processes
-from genie_robot.training.tokens import build_token_cache, first_frames
+from genie_robot.training.tokens import build_token_cache
 from tests.invariants.conftest import small_config
 
 KILLED = """
@@ -71,6 +72,11 @@ def cache(square_data: Path, tmp_path: Path) -> ClipCache:
     return build_clip_cache(square_data, tmp_path / "clips", 16, 24)
 
 
+def window_starts(cache: ClipCache, num_frames: int, stride: int) -> list[int]:
+    windows = Windows(cache, num_frames, stride)
+    return windows.first_frames(np.arange(len(windows))).tolist()
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -81,7 +87,7 @@ def test_the_cache_holds_what_encoding_the_pixels_gives(cache: ClipCache, tmp_pa
     tokens = build(model, cache, tmp_path / "tokens")
     assert len(tokens) == 12 * 4 and tokens.index.stride == 2  # frames 0, 2, 4 and the last place, 5, of ten
     different = set()
-    for number, first in enumerate(first_frames(cache, 5, 2).tolist()):
+    for number, first in enumerate(window_starts(cache, 5, 2)):
         video = torch.from_numpy(cache.frames_FYXC[first : first + 5].copy())[None].float() / 255
         with torch.no_grad():
             wanted_BTN = model.tokenizer.encode(video)
@@ -107,9 +113,14 @@ class Lengths:
     folder: str = "clips"
 
     @property
-    def episodes(self) -> list[ClipEntry]:
-        offsets = np.cumsum([0, *self.lengths[:-1]]).tolist()
-        return [ClipEntry(*place, 0.2, "") for place in zip(offsets, self.lengths, strict=True)]
+    def num_frames(self) -> int:
+        return sum(self.lengths)
+
+    @property
+    def rows(self) -> np.ndarray:
+        rows = np.zeros(len(self.lengths), CLIP_TYPE)
+        rows["num_frames"], rows["offset"] = self.lengths, np.cumsum([0, *self.lengths[:-1]])
+        return rows
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -122,9 +133,9 @@ def test_clips_stay_inside_episodes_and_leave_no_frame_out(
     cache: Any = Lengths(lengths)
     if max(lengths) < num_frames:
         with pytest.raises(DataError, match=f"has {num_frames} frames"):
-            first_frames(cache, num_frames, stride)
+            window_starts(cache, num_frames, stride)
         return
-    firsts = first_frames(cache, num_frames, stride).tolist()
+    firsts = window_starts(cache, num_frames, stride)
     assert len(set(firsts)) == len(firsts)
     seen: set[int] = set()
     episode_of = np.repeat(np.arange(len(lengths)), lengths)

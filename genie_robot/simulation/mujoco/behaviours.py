@@ -102,11 +102,15 @@ class Play(_Keyboard):
 
     def act(self, state: np.ndarray) -> np.ndarray:
         """Return the robot action, float32 (7,), for the state (9,)."""
-        useful = useful_keys(state)
+        useful = self.useful(state)
         if self._left <= 0 or self._key not in useful:
             self._choose(np.asarray(state, dtype=np.float64), useful)
         self._left -= 1
         return self.press(self._key)
+
+    def useful(self, state: np.ndarray) -> list[str]:
+        """Return the keys to choose from in `state`."""
+        return useful_keys(state)
 
     def _choose(self, state: np.ndarray, useful: list[str]) -> None:
         self._patience -= 1

@@ -6,29 +6,23 @@ number of workers. Frames are encoded as PNG in the workers.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import mujoco
 import numpy as np
-from tqdm import tqdm
 
 from genie_robot.data.rlds_writer import write_dataset
 from genie_robot.errors import ConfigError
 from genie_robot.simulation.mujoco.behaviours import Play, make_behaviour
 from genie_robot.simulation.mujoco.env import TabletopSimulator
+from genie_robot.simulation.mujoco.production import check_counts, check_mix, produce, random_streams
 from genie_robot.simulation.mujoco.scene import CONTROL_DT_S
 from genie_robot.simulation.mujoco.tasks import STATE_NAMES, TASKS, instruction, task_success
 
 NAME, VERSION = "tabletop", "1.0.0"
-SPLITS: tuple[str, ...] = ("train", "val", "test")
 FRAMES_PER_EPISODE = 25
 IMAGE_SIZE = 64
 DEFAULT_MIX: dict[str, float] = {"play": 0.55, "push": 0.225, "lift": 0.225}
@@ -53,8 +47,8 @@ def generate_episode(
     Holds frames_TYXC uint8, actions float32 (T, 7) with a zero last row, state float32 (T, 9), rewards
     (T,), instruction, success, attributes. After an expert's success the episode goes on with play.
     """
-    mix = _check_mix(mix)
-    scene_rng, choice_rng, behaviour_rng = _generators(seed, split, index)
+    mix = check_mix(mix, DEFAULT_MIX)
+    scene_rng, choice_rng, behaviour_rng = random_streams(seed, split, index)
     name = str(choice_rng.choice(list(mix), p=np.array(list(mix.values()))))
     skill = float(choice_rng.uniform(0.2, 1.0)) if name in TASKS else 0.0
     task = name if name in TASKS else None
@@ -112,23 +106,18 @@ def generate_episodes(
     encoded: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Yield `num` episodes (see `generate_episode`) in order; `encoded` gives PNG bytes instead of pixels."""
-    if num < 0 or frames_per_episode < 2 or workers < 0:
-        raise ConfigError(
-            f"got {num} episodes of {frames_per_episode} frames with {workers} workers; "
-            "wanted at least 0 episodes, 2 frames and 0 workers (0: one per core)"
-        )
+    if frames_per_episode < 2:
+        raise ConfigError(f"got episodes of {frames_per_episode} frames; wanted at least 2")
     make = partial(
-        _make_one,
+        generate_episode,
         seed=seed,
         split=split,
-        mix=_check_mix(mix),
+        mix=check_mix(mix, DEFAULT_MIX),
         frames_per_episode=frames_per_episode,
         image_size=image_size,
-        encoded=encoded,
     )
-    with _mapper(min(workers or os.cpu_count() or 1, max(num, 1))) as mapped:
-        bar = tqdm(mapped(make, range(num)), total=num, desc=f"{split} episodes", disable=not progress)
-        yield from bar
+    label = f"{split} episodes"
+    yield from produce(make, num, label=label, workers=workers, progress=progress, encoded=encoded)
 
 
 def generate_dataset(
@@ -152,9 +141,7 @@ def generate_dataset(
     Splits of zero episodes are left out. Raises ConfigError when the folder exists and `overwrite` is
     False, or for values that are not allowed; DiskFullError.
     """
-    counts = dict(zip(SPLITS, (train_episodes, val_episodes, test_episodes), strict=True))
-    if min(counts.values()) < 0 or max(counts.values()) < 1:
-        raise ConfigError(f"got {counts} episodes; wanted at least one in all and none below zero")
+    counts = check_counts(train_episodes, val_episodes, test_episodes)
     splits = {
         split: generate_episodes(
             count,
@@ -168,11 +155,10 @@ def generate_dataset(
             encoded=True,
         )
         for split, count in counts.items()
-        if count
     }
     facts = {
         "seed": seed,
-        "mix": _check_mix(mix),
+        "mix": check_mix(mix, DEFAULT_MIX),
         "frames_per_episode": frames_per_episode,
         "renderer": "ray (mj_multiRay, 2x2 samples, one hard shadow)",
         "mujoco": mujoco.__version__,
@@ -190,47 +176,3 @@ def generate_dataset(
         metadata=facts,
         overwrite=overwrite,
     )
-
-
-def _make_one(index: int, *, encoded: bool, **options: Any) -> dict[str, Any]:
-    episode = generate_episode(index, **options)
-    if encoded:
-        frames = episode.pop("frames_TYXC")
-        episode["encoded"] = [cv2.imencode(".png", frame[..., ::-1])[1].tobytes() for frame in frames]
-    return episode
-
-
-@contextmanager
-def _mapper(workers: int) -> Iterator[Any]:
-    """Give a lazy, ordered map over `workers` processes (spawned, so no thread or lock is inherited)."""
-    if workers == 1:
-        yield map
-        return
-    with multiprocessing.get_context("spawn").Pool(workers, initializer=_ignore_interrupt) as pool:
-        yield partial(pool.imap, chunksize=4)
-
-
-def _ignore_interrupt() -> None:
-    """Leave Ctrl-C to the parent, which ends the pool; else every worker prints its own traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _generators(seed: int, split: str, index: int) -> list[np.random.Generator]:
-    """Return independent generators for scene, choices and behaviour; the splits never share a stream."""
-    if split not in SPLITS:
-        raise ConfigError(f"split is {split!r}, wanted one of {', '.join(SPLITS)}; choose one of these")
-    if seed < 0 or index < 0:
-        raise ConfigError(f"got seed {seed} and episode {index}, wanted numbers from 0; choose others")
-    root = np.random.SeedSequence([seed, SPLITS.index(split), index])
-    return [np.random.default_rng(child) for child in root.spawn(3)]
-
-
-def _check_mix(mix: Mapping[str, float] | None) -> dict[str, float]:
-    """Return the mix with shares that add up to one."""
-    mix = dict(DEFAULT_MIX if mix is None else mix)
-    total = sum(mix.values())
-    if not set(mix) <= set(DEFAULT_MIX) or not total > 0 or min(mix.values()) < 0:
-        raise ConfigError(
-            f"mix is {mix}, wanted shares from 0 of {', '.join(DEFAULT_MIX)}; correct the names or shares"
-        )
-    return {name: share / total for name, share in mix.items()}

@@ -6,14 +6,33 @@ exact hard shadows (a second cast from the light). Bodies that never move are ca
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import mujoco
 import numpy as np
 
 from genie_robot.errors import ConfigError
-from genie_robot.simulation.mujoco.scene import MOVING_GROUP, STATIC_GROUP, SceneParameters
+from genie_robot.simulation.mujoco.scene import MOVING_GROUP, STATIC_GROUP
 
 AMBIENT, HEADLIGHT, KEY = 0.48, 0.26, 0.38
 SHADOW_MARGIN_M = 0.002
+
+
+class View(Protocol):
+    """What the renderer needs to know of a scene: its camera and its light, in the robot frame."""
+
+    @property
+    def camera_position_m(self) -> tuple[float, float, float]: ...  # noqa: D102
+    @property
+    def camera_target_m(self) -> tuple[float, float, float]: ...  # noqa: D102
+    @property
+    def camera_roll_rad(self) -> float: ...  # noqa: D102
+    @property
+    def camera_fovy_deg(self) -> float: ...  # noqa: D102
+    @property
+    def light_position_m(self) -> tuple[float, float, float]: ...  # noqa: D102
+    @property
+    def light_strength(self) -> float: ...  # noqa: D102
 
 
 def check_image_size(image_size: int) -> int:
@@ -25,6 +44,12 @@ def check_image_size(image_size: int) -> int:
     return image_size
 
 
+def check_image_hw(image_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) if it can be rendered, else raise ConfigError."""
+    height, width = image_hw
+    return check_image_size(height), check_image_size(width)
+
+
 class RayRenderer:
     """Renders one episode: fixed camera and light, moving geoms in group 1, still ones in group 0."""
 
@@ -32,17 +57,17 @@ class RayRenderer:
         self,
         model: mujoco.MjModel,
         data: mujoco.MjData,
-        scene: SceneParameters,
-        image_size: int = 64,
+        view: View,
+        image_hw: tuple[int, int] = (64, 64),
         supersample: int = 2,
     ) -> None:
         """Cast the still part of the picture; `data` must have been through mj_forward."""
         self._model, self._data = model, data
-        self._size, self._supersample = image_size, supersample
-        self._camera = np.array(scene.camera_position_m)
-        self._light = np.array(scene.light_position_m)
-        self._key = KEY * scene.light_strength
-        self._rays = camera_rays(scene, image_size * supersample)
+        self._hw, self._supersample = image_hw, supersample
+        self._camera = np.array(view.camera_position_m)
+        self._light = np.array(view.light_position_m)
+        self._key = KEY * view.light_strength
+        self._rays = camera_rays(view, (image_hw[0] * supersample, image_hw[1] * supersample))
         self._rgb = model.geom_rgba[:, :3].copy()
         self._still_id, self._still_distance, normal = self.cast(self._camera, self._rays, STATIC_GROUP)
         hit = self._still_id >= 0
@@ -84,14 +109,14 @@ class RayRenderer:
     def render(self) -> np.ndarray:
         """Return the picture of the present state: uint8 (Y, X, 3)."""
         colour = self._render_samples()[0]
-        size, factor = self._size, self._supersample
-        image = colour.reshape(size, factor, size, factor, 3).mean(axis=(1, 3))
+        (height, width), factor = self._hw, self._supersample
+        image = colour.reshape(height, factor, width, factor, 3).mean(axis=(1, 3))
         return np.clip(image * 255.0 + 0.5, 0, 255).astype(np.uint8)
 
     def segment(self) -> np.ndarray:
         """Return the geom id at the centre of every supersample: int32 (Y * supersample, X * supersample)."""
-        side = self._size * self._supersample
-        return self._render_samples()[1].reshape(side, side)
+        height, width = self._hw
+        return self._render_samples()[1].reshape(height * self._supersample, width * self._supersample)
 
     def _render_samples(self) -> tuple[np.ndarray, np.ndarray]:
         ids, distances, normals = self.cast(self._camera, self._rays, MOVING_GROUP)
@@ -126,32 +151,44 @@ class RayRenderer:
         return (ids >= 0) & (hit < distance - SHADOW_MARGIN_M)
 
 
-def _camera_axes(scene: SceneParameters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _camera_axes(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the camera's unit axes in the robot frame: forward, right, up, (3,) each."""
-    forward = np.subtract(scene.camera_target_m, scene.camera_position_m)
+    forward = np.subtract(view.camera_target_m, view.camera_position_m)
     forward /= np.linalg.norm(forward)
     right = np.cross(forward, (0.0, 0.0, 1.0))
     right /= np.linalg.norm(right)
     up = np.cross(right, forward)
-    cosine, sine = np.cos(scene.camera_roll_rad), np.sin(scene.camera_roll_rad)
+    cosine, sine = np.cos(view.camera_roll_rad), np.sin(view.camera_roll_rad)
     right, up = cosine * right + sine * up, cosine * up - sine * right
     return forward, right, up
 
 
-def camera_rays(scene: SceneParameters, side: int) -> np.ndarray:
-    """Return unit rays (side * side, 3), row by row from the top left, of the scene's camera."""
-    forward, right, up = _camera_axes(scene)
-    half = np.tan(np.radians(scene.camera_fovy_deg) / 2)
-    offset = ((np.arange(side) + 0.5) / side * 2 - 1) * half
-    rays = forward + offset[None, :, None] * right - offset[:, None, None] * up
+def _half_extents(view: View, image_hw: tuple[int, int]) -> tuple[float, float]:
+    """Return half the height and half the width of the picture at distance one.
+
+    The field of view is that of the shorter side, so that any picture shows all that the square one shows.
+    """
+    half = np.tan(np.radians(view.camera_fovy_deg) / 2)
+    height, width = image_hw
+    return half * (height / min(image_hw)), half * (width / min(image_hw))
+
+
+def camera_rays(view: View, image_hw: tuple[int, int]) -> np.ndarray:
+    """Return unit rays (Y * X, 3), row by row from the top left, of the scene's camera."""
+    forward, right, up = _camera_axes(view)
+    (height, width), (half_y, half_x) = image_hw, _half_extents(view, image_hw)
+    down = ((np.arange(height) + 0.5) / height * 2 - 1) * half_y
+    across = ((np.arange(width) + 0.5) / width * 2 - 1) * half_x
+    rays = forward + across[None, :, None] * right - down[:, None, None] * up
     rays /= np.linalg.norm(rays, axis=2, keepdims=True)
     return rays.reshape(-1, 3)
 
 
-def project(scene: SceneParameters, points_m: np.ndarray, image_size: int) -> np.ndarray:
+def project(view: View, points_m: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
     """Return where points (n, 3) [m] fall in the image: pixel columns and rows (n, 2)."""
-    forward, right, up = _camera_axes(scene)
-    relative = np.atleast_2d(points_m) - np.array(scene.camera_position_m)
-    depth = relative @ forward * np.tan(np.radians(scene.camera_fovy_deg) / 2)
-    plane = np.stack([relative @ right / depth, -(relative @ up) / depth], axis=1)
-    return (plane + 1) / 2 * image_size
+    forward, right, up = _camera_axes(view)
+    (height, width), (half_y, half_x) = image_hw, _half_extents(view, image_hw)
+    relative = np.atleast_2d(points_m) - np.array(view.camera_position_m)
+    depth = relative @ forward
+    plane = np.stack([relative @ right / (depth * half_x), -(relative @ up) / (depth * half_y)], axis=1)
+    return (plane + 1) / 2 * np.array([width, height])

@@ -22,6 +22,7 @@ PHYSICS_DT_S = 0.01
 SUBSTEPS = 20
 CONTROL_DT_S = PHYSICS_DT_S * SUBSTEPS
 
+Rgb = tuple[float, float, float]
 STATIC_GROUP, MOVING_GROUP = 0, 1
 FINGER_RGB = (1.0, 0.80, 0.05)
 ARM_RGB = (0.93, 0.94, 0.96)
@@ -87,24 +88,24 @@ def sample_scene(rng: np.random.Generator) -> SceneParameters:
         object_shape=str(rng.choice(["box", "cylinder"])),
         object_colour=str(rng.choice(list(OBJECT_COLOURS))),
         object_half_width_m=float(rng.uniform(0.026, 0.029)),
-        object_xy_m=_floats(object_xy),
+        object_xy_m=floats(object_xy),
         object_yaw_rad=float(rng.uniform(-0.2, 0.2)),
         goal_colour=str(rng.choice(list(GOAL_COLOURS))),
-        goal_xy_m=_floats(goal_xy),
-        ee_start_m=_floats(ee_start),
+        goal_xy_m=floats(goal_xy),
+        ee_start_m=floats(ee_start),
         gripper_open=bool(rng.random() < 0.6),
-        table_rgb=_floats(np.array([grey + tint[0], grey, grey + tint[1]])),
-        wall_rgb=_floats(np.array([wall_grey + wall_tint[0], wall_grey, wall_grey + wall_tint[1]])),
-        camera_position_m=_floats(position),
-        camera_target_m=_floats(target),
+        table_rgb=floats(np.array([grey + tint[0], grey, grey + tint[1]])),
+        wall_rgb=floats(np.array([wall_grey + wall_tint[0], wall_grey, wall_grey + wall_tint[1]])),
+        camera_position_m=floats(position),
+        camera_target_m=floats(target),
         camera_roll_rad=float(rng.uniform(-0.012, 0.012)),
         camera_fovy_deg=float(rng.uniform(29.5, 31.0)),
-        light_position_m=_floats(light),
+        light_position_m=floats(light),
         light_strength=float(rng.uniform(0.92, 1.05)),
     )
 
 
-def _floats(values: np.ndarray) -> Any:
+def floats(values: np.ndarray) -> Any:
     """Return a tuple of plain floats, so that scenes compare and print well."""
     return tuple(float(value) for value in values)
 
@@ -120,55 +121,80 @@ def _sample_layout(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def build_scene(scene: SceneParameters) -> mujoco.MjModel:
     """Compile the MuJoCo model of `scene` (about 2 ms)."""
+    spec = new_spec()
+    add_table_and_wall(spec, scene.table_rgb, scene.wall_rgb)
+    add_disc(spec, scene.goal_xy_m, GOAL_COLOURS[scene.goal_colour])
+    add_thing(
+        spec,
+        "object",
+        scene.object_shape,
+        OBJECT_COLOURS[scene.object_colour],
+        scene.object_half_width_m,
+        scene.object_xy_m,
+        scene.object_yaw_rad,
+    )
+    add_arm(spec)
+    return spec.compile()
+
+
+def new_spec() -> mujoco.MjSpec:
+    """Return an empty model with the options that all scenes share."""
     spec = mujoco.MjSpec()
     spec.option.timestep = PHYSICS_DT_S
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 5.0
-    _add_backdrop(spec, scene)
-    _add_object(spec, scene)
-    _add_arm(spec)
-    return spec.compile()
+    return spec
 
 
-def _add_backdrop(spec: mujoco.MjSpec, scene: SceneParameters) -> None:
-    """Add table, wall and goal disc, each its own body.
+def add_table_and_wall(spec: mujoco.MjSpec, table_rgb: Rgb, wall_rgb: Rgb) -> None:
+    """Add table and wall, each its own body.
 
     mj_multiRay culls a body by the box around its *colliding* geoms, so a purely visual geom beside
     colliding ones in one body would vanish from the picture.
     """
-    box, cylinder = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
+    box = mujoco.mjtGeom.mjGEOM_BOX
     table = spec.worldbody.add_body(name="table", pos=(0.45, 0, -0.02))
     table.add_geom(
         name="table",
         type=box,
         size=(0.60, 1.2, 0.02),
-        rgba=(*scene.table_rgb, 1),
+        rgba=(*table_rgb, 1),
         friction=(0.7, 0.005, 1e-4),
     )
     wall = spec.worldbody.add_body(name="wall", pos=(-0.20, 0, 0.4))
-    wall.add_geom(
-        name="wall", type=box, size=(0.04, 1.6, 1.0), rgba=(*scene.wall_rgb, 1), contype=0, conaffinity=0
-    )
-    goal = spec.worldbody.add_body(name="goal", pos=(*scene.goal_xy_m, 0.0008))
-    rgba = (*GOAL_COLOURS[scene.goal_colour], 1)
+    wall.add_geom(name="wall", type=box, size=(0.04, 1.6, 1.0), rgba=(*wall_rgb, 1), contype=0, conaffinity=0)
+
+
+def add_disc(spec: mujoco.MjSpec, xy_m: tuple[float, float], rgb: Rgb) -> None:
+    """Add the flat goal disc, which nothing touches."""
+    goal = spec.worldbody.add_body(name="goal", pos=(*xy_m, 0.0008))
+    cylinder, rgba = mujoco.mjtGeom.mjGEOM_CYLINDER, (*rgb, 1)
     goal.add_geom(name="goal", type=cylinder, size=(0.05, 0.0008, 0), rgba=rgba, contype=0, conaffinity=0)
 
 
-def _add_object(spec: mujoco.MjSpec, scene: SceneParameters) -> None:
-    half = scene.object_half_width_m
+def add_thing(
+    spec: mujoco.MjSpec,
+    name: str,
+    shape: str,
+    rgb: Rgb,
+    half_m: float,
+    xy_m: tuple[float, float],
+    yaw_rad: float,
+) -> None:
+    """Add a free box or cylinder that stands on the table."""
     body = spec.worldbody.add_body(
-        name="object",
-        pos=(*scene.object_xy_m, OBJECT_REST_Z_M),
-        quat=(np.cos(scene.object_yaw_rad / 2), 0, 0, np.sin(scene.object_yaw_rad / 2)),
+        name=name,
+        pos=(*xy_m, OBJECT_REST_Z_M),
+        quat=(np.cos(yaw_rad / 2), 0, 0, np.sin(yaw_rad / 2)),
     )
-    body.add_freejoint(name="object")
-    is_box = scene.object_shape == "box"
+    body.add_freejoint(name=name)
+    is_box = shape == "box"
     body.add_geom(
-        name="object",
+        name=name,
         type=mujoco.mjtGeom.mjGEOM_BOX if is_box else mujoco.mjtGeom.mjGEOM_CYLINDER,
-        size=(half, half, OBJECT_REST_Z_M) if is_box else (half, OBJECT_REST_Z_M, 0),
-        rgba=(*OBJECT_COLOURS[scene.object_colour], 1),
+        size=(half_m, half_m, OBJECT_REST_Z_M) if is_box else (half_m, OBJECT_REST_Z_M, 0),
+        rgba=(*rgb, 1),
         mass=0.12,
         friction=(1.0, 0.01, 1e-3),
         condim=4,
@@ -176,7 +202,7 @@ def _add_object(spec: mujoco.MjSpec, scene: SceneParameters) -> None:
     )
 
 
-def _add_arm(spec: mujoco.MjSpec) -> None:
+def add_arm(spec: mujoco.MjSpec) -> None:
     """Add the 5-DoF arm and the two fingers; only palm and fingers collide, and not with each other."""
     box, capsule, cylinder = (
         mujoco.mjtGeom.mjGEOM_BOX,
@@ -238,17 +264,17 @@ def _add_servo(spec: mujoco.MjSpec, joint: str, kp: float, kv: float) -> None:
     actuator.set_to_position(kp=kp, kv=kv)
 
 
-def inverse_kinematics(position_m: np.ndarray) -> np.ndarray:
+def inverse_kinematics(position_m: np.ndarray, yaw_rad: float = 0.0) -> np.ndarray:
     """Return the five joint angles [rad] that put the fingertip centre at `position_m` (3,).
 
-    Closed form: the gripper always points down and the fingers open along y.
+    Closed form: the gripper always points down; the fingers open along y turned by `yaw_rad` about z.
     """
     x, y, z = (float(v) for v in position_m)
     yaw, reach, height = np.arctan2(y, x), np.hypot(x, y), z + TOOL_M - BASE_HEIGHT_M
     cosine = (reach**2 + height**2 - 2 * LINK_M**2) / (2 * LINK_M**2)
     elbow = np.arccos(np.clip(cosine, -0.999, 1.0))
     shoulder = -(np.arctan2(height, reach) + np.arctan2(np.sin(elbow), 1 + np.cos(elbow)))
-    return np.array([yaw, shoulder, elbow, np.pi / 2 - shoulder - elbow, yaw])
+    return np.array([yaw, shoulder, elbow, np.pi / 2 - shoulder - elbow, yaw - yaw_rad])
 
 
 def forward_kinematics(joints_rad: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ def test_builder_and_writer_agree(tmp_path, monkeypatch):
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
+    monkeypatch.syspath_prepend(FILE.parents[1])  # as `tfds build` does
     spec.loader.exec_module(module)
     monkeypatch.setattr(module.Builder, "EPISODES", {"train": 2})
 

@@ -42,7 +42,7 @@ def test_random_rays_agree_with_mj_ray(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_two_passes_see_what_one_pass_sees(seed):
     made = simulator(seed)
-    rays = camera_rays(made.scene, 128)
+    rays = camera_rays(made.scene, (128, 128))
     ids, _, _ = made.renderer.cast(np.array(made.scene.camera_position_m), rays, None)
     assert np.array_equal(made.renderer.segment().reshape(-1), ids)
 
@@ -74,7 +74,7 @@ def test_gripper_throws_a_shadow_on_the_table():
     below = light + (palm - light) * light[2] / (light[2] - palm[2])
     far = np.array([0.5, 0.45, 0.0])
     assert made.renderer._in_shadow(np.stack([below, far])).tolist() == [True, False]
-    column, row = project(made.scene, below, 64)[0].astype(int)
+    column, row = project(made.scene, below, (64, 64))[0].astype(int)
     made.data.qpos[:] = made.model.qpos0  # the arm stretched out elsewhere
     before = made.frame()[row, column].astype(int)
     mujoco.mj_forward(made.model, made.data)
@@ -83,18 +83,18 @@ def test_gripper_throws_a_shadow_on_the_table():
 
 def test_project_agrees_with_the_rays():
     scene = sc.sample_scene(np.random.default_rng(2))
-    rays = camera_rays(scene, 64).reshape(64, 64, 3)
+    rays = camera_rays(scene, (64, 64)).reshape(64, 64, 3)
     for row, column in ((0, 0), (10, 50), (63, 20)):
         point = np.array(scene.camera_position_m) + 0.8 * rays[row, column]
-        np.testing.assert_allclose(project(scene, point, 64)[0], (column + 0.5, row + 0.5), atol=1e-6)
+        np.testing.assert_allclose(project(scene, point, (64, 64))[0], (column + 0.5, row + 0.5), atol=1e-6)
 
 
 def test_one_step_moves_the_gripper_by_some_pixels():
     scene = sc.sample_scene(np.random.default_rng(2))
     centre = np.array([0.40, 0.0, 0.12])
-    start = project(scene, centre, 64)[0]
+    start = project(scene, centre, (64, 64))[0]
     for axis, least in ((0, 2.5), (1, 4.0), (2, 3.0)):
-        moved = project(scene, centre + 0.04 * np.eye(3)[axis], 64)[0]
+        moved = project(scene, centre + 0.04 * np.eye(3)[axis], (64, 64))[0]
         assert np.linalg.norm(moved - start) > least
 
 

@@ -79,6 +79,9 @@ def parse_actions(text: str, names: dict[str, int], num_actions: int) -> list[in
     from genie_robot.errors import ActionError
 
     known = {name.lower(): code for name, code in names.items() if name}
+    # a code that does two things, "close/open", is meant by either word
+    parts = {part: code for name, code in known.items() for part in name.split("/")}
+    shorter = parts | known
     codes: list[int] = []
     for item in text.split(","):
         word, star, times = (part.strip() for part in item.partition("*"))
@@ -86,8 +89,8 @@ def parse_actions(text: str, names: dict[str, int], num_actions: int) -> list[in
             raise ActionError(
                 f"action {item.strip()!r}: the count is {times!r}; wanted a whole number from 1, such as left*3"
             )
-        if word.lower() in known:
-            code = known[word.lower()]
+        if word.lower() in shorter:
+            code = shorter[word.lower()]
         elif word.isascii() and word.isdigit() and int(word) < num_actions:
             code = int(word)
         else:

@@ -132,6 +132,8 @@ def _episodes(plan: Plan, source: EpisodeSource, part: int, progress: _Progress)
 
 
 def _count_lost(plan: Plan, source: EpisodeSource, counted: int, progress: _Progress) -> int:
+    if source.bad_records == counted:
+        return counted
     with progress.lock:
         progress.lost += source.bad_records - counted
         if progress.lost > plan.most_bad:

@@ -144,7 +144,8 @@ def find_builder_directory(path: str | Path) -> Path:
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise DatasetNotFoundError(
-            f"{root} {what}; wanted a folder with dataset_info.json in it or below, a registered name, gs://... or tfds:NAME"
+            f"{root} {what}; wanted an RLDS folder (dataset_info.json in it or below), ROS bags, "
+            "a LeRobot folder, videos, a registered name, gs://... or tfds:NAME"
         )
     found = builder_directories(root)
     if len(found) == 1:

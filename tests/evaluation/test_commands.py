@@ -168,6 +168,8 @@ def test_label_a_dataset_and_a_video(place: Path, tmp_path: Path, model, episode
 def test_action_lists() -> None:
     names = {"left": 3, "up (slow)": 1, "": 2}
     assert parse_actions("left*2, 5 ,UP (slow)", names, 8) == [3, 3, 5, 1]
+    both = {"close/open": 4, "open": 6}
+    assert parse_actions("close,Close/Open,open", both, 8) == [4, 4, 6], "a word of its own wins"
     for wrong in ("8", "-1", "jump", "left*0", "left*x", "", "left,,up", "²"):
         with pytest.raises(ActionError):
             parse_actions(wrong, names, 8)

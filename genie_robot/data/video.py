@@ -36,7 +36,7 @@ def video_facts(path: Path) -> VideoFacts:
     """
     with _opened(path) as (container, stream):
         start_s = float((stream.start_time or 0) * (stream.time_base or 0))
-        rate = stream.average_rate or stream.guessed_rate
+        rate = _stated_rate(stream)
         if stream.frames and rate:
             return VideoFacts(stream.frames, start_s, float(rate))
         assert stream.time_base is not None
@@ -52,6 +52,14 @@ def video_facts(path: Path) -> VideoFacts:
                 stated_s - 1 / rate_hz
             )  # cut off: the frames that are gone are missed where they belong
         return VideoFacts(round(length_s * rate_hz) + 1, min(times), rate_hz)
+
+
+def _stated_rate(stream: VideoStream) -> Fraction | None:
+    """Frames per second of the header: FFmpeg's guess where it is near the average, in which a short clip's last frame counts odd."""
+    average, guess = stream.average_rate, stream.guessed_rate
+    if average and guess and 0.8 < guess / average < 1.25:
+        return guess
+    return average or guess
 
 
 @contextmanager
@@ -132,7 +140,8 @@ def write_h264(path: str | Path, frames_TYXC: np.ndarray, dt_s: float, crf: int 
         whole_file(target) as file,
         av.open(file, "w", format="mp4", options={"movflags": "faststart"}) as container,
     ):
-        stream = container.add_stream("libx264", options={"crf": str(crf), "preset": "medium"})
+        rate = Fraction(1 / dt_s).limit_denominator(1000)  # how long the last frame is shown, too
+        stream = container.add_stream("libx264", rate, options={"crf": str(crf), "preset": "medium"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = _TIME_BASE
         for number, frame_YXC in enumerate(frames_TYXC):

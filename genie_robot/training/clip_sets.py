@@ -10,6 +10,7 @@ from pathlib import Path
 from genie_robot.config import TrainConfig
 from genie_robot.data.clip_builder import build_clip_cache
 from genie_robot.data.clips import ClipCache, check_longest
+from genie_robot.data.held_out import chosen_episodes
 from genie_robot.data.mixture import Mixture, Part, load_mixture, open_parts
 from genie_robot.data.rlds import EpisodeSource
 from genie_robot.errors import DataError
@@ -71,12 +72,18 @@ def _training(
 def _validation(
     config: TrainConfig, mixture: Mixture, sources: Sequence[EpisodeSource], output: Path, num_frames: int
 ) -> list[tuple[Path, float]]:
-    """The same for validation; datasets whose held-out clips are too short are left out of it, with a warning."""
+    """The same for validation; datasets that can spare no clip, or none that is long enough, are left out with a warning."""
     built, short = [], []
     for source, part, folder in zip(
         sources, mixture.parts, _folders(config, sources, output / "val"), strict=True
     ):
-        cache = _cache(config, source, part, folder, config.data.validation_split or "val", 0.0)
+        split = config.data.validation_split or "val"
+        try:
+            chosen_episodes(source, split)
+        except DataError as error:
+            short.append(error)
+            continue
+        cache = _cache(config, source, part, folder, split, 0.0)
         try:
             check_longest(cache, num_frames)
         except DataError as error:

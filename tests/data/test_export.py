@@ -110,6 +110,9 @@ def test_an_mp4_comes_back_close_and_plays_in_browsers(dt_s: float, tmp_path: Pa
         assert (stream.codec_context.name, stream.pix_fmt, stream.frames) == ("h264", "yuv420p", 20)
         times = [frame.time for frame in container.decode(stream)]
     np.testing.assert_allclose(times, np.arange(20) * dt_s, atol=1e-4)
+    assert open_dataset(path).dt_s == pytest.approx(dt_s, rel=1e-3), (
+        "the last frame is shown as long as the others"
+    )
     data = path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")  # the index comes first: a browser can begin at once
     back = np.stack(list(read_frames(path, np.arange(20) * dt_s, dt_s / 2)))

@@ -26,7 +26,9 @@ from genie_robot.errors import CheckpointError, ConfigError, DataError, Training
 from genie_robot.models.world_model import WorldModel
 from genie_robot.training import checkpoint, run, trainer
 from genie_robot.training.batch import Batch, clip_generators
+from genie_robot.training.clip_sets import clip_sets
 from genie_robot.training.logs import read_rows
+from genie_robot.training.parallel import ONE_PROCESS
 from genie_robot.training.stages import DynamicsStage, Losses, Term, TokenizerStage, build_stage
 from tests.training.conftest import moving_square
 
@@ -416,3 +418,19 @@ def test_clips_that_are_too_short_for_a_later_stage_are_said_before_the_first(
     with pytest.raises(DataError, match="has 11 frames"):
         run.run(long)
     assert not (Path(config.output) / "tokenizer").exists()
+
+
+def test_a_dataset_that_can_spare_no_episode_is_left_out_of_validation(
+    make_config: MakeConfig, square_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_dataset(tmp_path / "data", "one", "1.0.0", {"train": moving_square(1, 3)}, (16, 24), rate_hz=5.0)
+    (tmp_path / "mix.yaml").write_text(f"parts: [{{dataset: {square_data}}}, {{dataset: data/one}}]\n")
+    config = _with(make_config("tokenizer"), data={"path": "", "mixture": str(tmp_path / "mix.yaml")})
+    train, validation = clip_sets(config, tmp_path / "run", ONE_PROCESS, 6)
+    assert [cache.dataset for cache in train.caches] == ["squares", "one"]
+    assert [cache.dataset for cache in validation.caches] == ["squares"]
+    assert "left out of validation: one has 1 training episode(s)" in caplog.text
+    with pytest.raises(DataError, match="no val split"):
+        clip_sets(
+            _with(config, data={"mixture": "", "path": str(tmp_path / "data")}), tmp_path, ONE_PROCESS, 6
+        )

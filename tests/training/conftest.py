@@ -54,3 +54,12 @@ def make_config(square_data: Path, tmp_path: Path) -> Callable[..., TrainConfig]
         return from_dict(TrainConfig, values)
 
     return make
+
+
+def with_fields(config: TrainConfig, **groups: dict[str, Any]) -> TrainConfig:
+    """`config` with other fields in nested groups, e.g. model={"tokenizer": {"quantizer": "lfq"}}."""
+
+    def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+        return old | {k: merged(old[k], v) if isinstance(v, dict) else v for k, v in new.items()}
+
+    return from_dict(TrainConfig, merged(to_dict(config), groups))

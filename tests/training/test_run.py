@@ -20,17 +20,14 @@ import torch
 import yaml
 
 import genie_robot
-from genie_robot.config import TrainConfig, from_dict, to_dict
-from genie_robot.data.rlds_writer import write_dataset
-from genie_robot.errors import CheckpointError, ConfigError, DataError, TrainingDivergedError
+from genie_robot.config import TrainConfig, to_dict
+from genie_robot.errors import CheckpointError, ConfigError, TrainingDivergedError
 from genie_robot.models.world_model import WorldModel
 from genie_robot.training import checkpoint, run, trainer
 from genie_robot.training.batch import Batch, clip_generators
-from genie_robot.training.clip_sets import clip_sets
 from genie_robot.training.logs import read_rows
-from genie_robot.training.parallel import ONE_PROCESS
 from genie_robot.training.stages import DynamicsStage, Losses, Term, TokenizerStage, build_stage
-from tests.training.conftest import moving_square
+from tests.training.conftest import with_fields
 
 MakeConfig = Callable[..., TrainConfig]
 CHILD = """
@@ -128,7 +125,7 @@ def test_a_run_can_be_made_longer_but_not_another(make_config: MakeConfig) -> No
         run.run(make_config("tokenizer", batch_size=2))
     tokenizer = {"tokenizer": {"encoder_transformer": {"dim": 32}}}
     with pytest.raises(CheckpointError, match=r"another model\.tokenizer"):
-        run.run(_with(make_config("dynamics"), model=tokenizer))
+        run.run(with_fields(make_config("dynamics"), model=tokenizer))
     with pytest.raises(CheckpointError, match="another seed"):
         run.run(dataclasses.replace(make_config("tokenizer"), seed=5))
     longer = make_config("tokenizer", steps=9, learning_rate=1e-4, checkpoint_every=3)
@@ -141,7 +138,7 @@ def test_another_configuration_is_named_before_anything_is_called_unreadable(mak
     run.run(config)
     wider = {"tokenizer": {"encoder_transformer": {"dim": 32}}}
     with pytest.raises(CheckpointError, match=r"another model\.tokenizer"):
-        run.run(_with(dataclasses.replace(config, stage="assemble"), model=wider))
+        run.run(with_fields(dataclasses.replace(config, stage="assemble"), model=wider))
 
 
 def test_a_stage_is_not_built_on_an_older_checkpoint_than_the_finished_one(make_config: MakeConfig) -> None:
@@ -211,24 +208,15 @@ def test_divergence_stops_before_the_update_and_names_the_last_good_checkpoint(
     assert all(torch.isfinite(value).all() for value in module.state_dict().values())
 
 
-def _with(config: TrainConfig, **groups: dict[str, Any]) -> TrainConfig:
-    """`config` with other fields in nested groups, e.g. model={"tokenizer": {"quantizer": "lfq"}}."""
-
-    def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-        return old | {k: merged(old[k], v) if isinstance(v, dict) else v for k, v in new.items()}
-
-    return from_dict(TrainConfig, merged(to_dict(config), groups))
-
-
 @pytest.mark.parametrize("how", ["parallel", "end_to_end"])
 def test_co_training_moves_both_networks_and_goes_on_bit_for_bit(make_config: MakeConfig, how: str) -> None:
-    straight = _with(make_config("all", "straight"), training={"co_training": how})
+    straight = with_fields(make_config("all", "straight"), training={"co_training": how})
     model = WorldModel.load(run.run(straight))
     assert not (Path(straight.output) / "latent_action").exists()
     stage = build_stage("dynamics", straight)
     start = stage.model.latent_action.encoder.state_dict()
     assert any(not torch.equal(start[k], v) for k, v in model.latent_action.encoder.state_dict().items())
-    again = _with(make_config("all", "again"), training={"co_training": how})
+    again = with_fields(make_config("all", "again"), training={"co_training": how})
     run.run(again)
     folder = Path(again.output) / "dynamics" / "checkpoints"
     for path in (checkpoint.checkpoints(folder)[-1], Path(again.output) / "world_model"):
@@ -256,7 +244,7 @@ def test_the_dynamics_loss_reaches_the_action_encoder_end_to_end_only(
     make_config: MakeConfig, how: str, reaches: bool
 ) -> None:
     torch.manual_seed(0)
-    _, found = _gradients(_with(make_config("all"), training={"co_training": how}))
+    _, found = _gradients(with_fields(make_config("all"), training={"co_training": how}))
     assert found["encoder"] is reaches
 
 
@@ -264,7 +252,7 @@ def test_the_dynamics_train_from_a_token_cache_that_is_made_once(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "LOG_EVERY", 1)
-    config = _with(make_config("all", "tokens"), data={"tokens": True})
+    config = with_fields(make_config("all", "tokens"), data={"tokens": True})
     run.run(config)
     rows = read_rows(Path(config.output) / "dynamics" / "metrics.jsonl")
     losses = [row["loss"] for row in rows if row["split"] == "train"]
@@ -286,7 +274,7 @@ def test_every_loss_of_the_tokenizer_trains_through_the_loop(make_config: MakeCo
 
     file = tmp_path / "features.pt"
     torch.jit.trace(Features(), torch.rand(2, 3, 16, 24)).save(str(file))
-    config = _with(
+    config = with_fields(
         make_config("tokenizer", steps=12, validate_every=12),
         model={
             "tokenizer": {
@@ -312,7 +300,9 @@ def test_a_few_labels_train_the_auxiliary_head_and_nothing_else_reads_actions(
     make_config: MakeConfig,
 ) -> None:
     labels = {"label_weight": 1.0, "label_dim": 7}
-    config = _with(make_config("latent_action"), data={"label_share": 0.5}, model={"latent_action": labels})
+    config = with_fields(
+        make_config("latent_action"), data={"label_share": 0.5}, model={"latent_action": labels}
+    )
     run.run(config)
     start = build_stage("latent_action", config).model.latent_action
     end = WorldModel(config.model).latent_action
@@ -324,9 +314,9 @@ def test_a_few_labels_train_the_auxiliary_head_and_nothing_else_reads_actions(
     assert moved > 1e-4  # weight decay alone would be a thousand times less
     other = dataclasses.replace(config, output=config.output + "_3")
     with pytest.raises(ConfigError, match=r"label_dim: got 3.*have 7"):
-        run.run(_with(other, model={"latent_action": {"label_dim": 3}}))
+        run.run(with_fields(other, model={"latent_action": {"label_dim": 3}}))
     with pytest.raises(ConfigError, match="both above 0"):
-        _with(config, data={"label_share": 0.0})
+        with_fields(config, data={"label_share": 0.0})
 
 
 def test_wandb_without_the_package_is_refused(make_config: MakeConfig) -> None:
@@ -372,65 +362,3 @@ def test_the_door_ends_with_honest_exit_codes(repository_root: Path, tmp_path: P
     missing = [*command, "data.path=/nowhere"]
     result = subprocess.run(missing, capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 2 and "/nowhere" in result.stderr and "Traceback" not in result.stderr
-
-
-def test_a_mixture_trains_and_goes_on_bit_for_bit(
-    make_config: MakeConfig, square_data: Path, tmp_path: Path
-) -> None:
-    """Two datasets, one at twice the rate; dynamics from tokens, stopped after four steps of six and continued."""
-    fast = {split: (_twice(e) for e in moving_square(n, n)) for split, n in (("train", 6), ("val", 2))}
-    write_dataset(tmp_path / "data", "fast_squares", "1.0.0", fast, (16, 24), rate_hz=10.0)
-    (tmp_path / "mix.yaml").write_text(
-        f"balanced: false\nparts:\n  - {{dataset: {square_data}, weight: 0.75}}\n"
-        f"  - {{dataset: data/fast_squares, weight: 0.25, max_episodes: 5}}\n"
-    )
-    data = {"path": "", "mixture": str(tmp_path / "mix.yaml"), "tokens": True, "crop": 0.1, "colour": 0.1}
-
-    def train(output: str, *steps: int) -> Path:
-        for number in steps:
-            folder = run.run(
-                _with(make_config("all", output), data=data, training={"dynamics": {"steps": number}})
-            )
-        return folder
-
-    whole, continued = train("whole", 6), train("continued", 4, 6)
-    caches = tmp_path / "cache"
-    assert sorted(path.name for path in (caches / "train").iterdir() if path.is_dir()) == [
-        "fast_squares_16x24_5hz",
-        "squares_16x24_5hz",
-    ]
-    assert len(list((caches / "tokens").glob("*/fast_squares_*/index.json"))) >= 1
-    assert (whole / "model.safetensors").read_bytes() == (continued / "model.safetensors").read_bytes()
-    state = checkpoint.newest_run(Path(whole).parent / "tokenizer" / "checkpoints")
-    assert state is not None
-    assert len(json.dumps(state["source"])) < 1000
-
-
-def _twice(episode: dict[str, Any]) -> dict[str, Any]:
-    return {**episode, "frames_TYXC": episode["frames_TYXC"].repeat(2, axis=0)}
-
-
-def test_clips_that_are_too_short_for_a_later_stage_are_said_before_the_first(
-    make_config: MakeConfig,
-) -> None:
-    config = make_config("all")
-    long = _with(config, training={"dynamics": {"num_frames": 11}}, model={"video": {"num_frames": 11}})
-    with pytest.raises(DataError, match="has 11 frames"):
-        run.run(long)
-    assert not (Path(config.output) / "tokenizer").exists()
-
-
-def test_a_dataset_that_can_spare_no_episode_is_left_out_of_validation(
-    make_config: MakeConfig, square_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    write_dataset(tmp_path / "data", "one", "1.0.0", {"train": moving_square(1, 3)}, (16, 24), rate_hz=5.0)
-    (tmp_path / "mix.yaml").write_text(f"parts: [{{dataset: {square_data}}}, {{dataset: data/one}}]\n")
-    config = _with(make_config("tokenizer"), data={"path": "", "mixture": str(tmp_path / "mix.yaml")})
-    train, validation = clip_sets(config, tmp_path / "run", ONE_PROCESS, 6)
-    assert [cache.dataset for cache in train.caches] == ["squares", "one"]
-    assert [cache.dataset for cache in validation.caches] == ["squares"]
-    assert "left out of validation: one has 1 training episode(s)" in caplog.text
-    with pytest.raises(DataError, match="no val split"):
-        clip_sets(
-            _with(config, data={"mixture": "", "path": str(tmp_path / "data")}), tmp_path, ONE_PROCESS, 6
-        )

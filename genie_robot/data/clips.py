@@ -23,6 +23,7 @@ import numpy as np
 
 from genie_robot.data.actions import ActionStatistics
 from genie_robot.data.labels import standardised
+from genie_robot.data.segments import STILL_CHANGE
 from genie_robot.errors import DataError, DatasetNotFoundError
 
 # Raise it when the file layout, the cutting or the resize rule changes: old caches are then built again.
@@ -32,8 +33,6 @@ INDEX, CLIPS = "index.json", "clips.npy"
 CLIP_TYPE = np.dtype(
     [("offset", "<i8"), ("num_frames", "<i4"), ("first", "<i4"), ("episode", "<i8"), ("text", "<i4")]
 )
-STILL_CHANGE = 1.0
-"""A step, or a window on average, that changes less than this (of 255) counts as still."""
 _BLOCK = 1 << 20
 
 

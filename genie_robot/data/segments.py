@@ -17,6 +17,8 @@ CUT_CHANGE = 30.0
 """A step whose mean absolute change (of 255) is above this may be a cut; the fastest outside cameras stay below it."""
 CUT_RATIO = 3.0
 """A cut changes at least this many times as much as the steps before and after it; a falling camera does not."""
+STILL_CHANGE = 1.0
+"""A step, or a window on average, that changes less than this (of 255) counts as still."""
 BLACK_LEVEL = 4.0
 """A frame whose brightest channel mean is below this (of 255) is black: padding, or a camera that is off."""
 

@@ -16,10 +16,9 @@ from genie_robot.data.open import open_dataset
 from genie_robot.data.registry import FACTS, action_layout
 from genie_robot.data.resize import resize_frame
 from genie_robot.data.rlds import EpisodeSource, RldsDataset
-from genie_robot.data.segments import BLACK_LEVEL, find_segments, step_changes
+from genie_robot.data.segments import BLACK_LEVEL, STILL_CHANGE, find_segments, step_changes
 from genie_robot.errors import DataError
 
-_STILL = 1.0  # a step with a smaller mean change (of 255) than this counts as still
 _CUT_HW = (64, 64)  # the size at which `segments.py` was tuned
 _LABEL_PIXELS = 16
 _GAP_PIXELS = 2
@@ -179,7 +178,7 @@ def _count(part: SplitSummary, episode: Episode) -> None:
     changes = step_changes(frames_TYXC)
     part.steps += len(changes)
     part.change_sum += float(changes.sum())
-    part.still_steps += int((changes < _STILL).sum())
+    part.still_steps += int((changes < STILL_CHANGE).sum())
     small_TYXC = np.stack([resize_frame(frame, *_CUT_HW) for frame in frames_TYXC])
     segments = find_segments(small_TYXC, step_changes(small_TYXC))
     part.black_frames += episode.num_frames - sum(len(segment) for segment in segments)

@@ -60,12 +60,12 @@ def test_what_a_bag_says_beside_the_images(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the packages that rclpy imports
 def test_ros_2_itself_reads_what_we_write(tmp_path: Path) -> None:
     serialization = pytest.importorskip("rclpy.serialization", reason="needs ROS 2: make ros")
-    from sensor_msgs.msg import CameraInfo, Image
-    from std_msgs.msg import Int32
+    sensor_msgs = pytest.importorskip("sensor_msgs.msg")
+    std_msgs = pytest.importorskip("std_msgs.msg")
 
     frames = film()
     bag = BagFile(export_bag(tmp_path / "roll", frames, CODES, 0.2))
-    types = {IMAGE_TOPIC: Image, INFO_TOPIC: CameraInfo, ACTION_TOPIC: Int32}
+    types = {IMAGE_TOPIC: sensor_msgs.Image, INFO_TOPIC: sensor_msgs.CameraInfo, ACTION_TOPIC: std_msgs.Int32}
     messages = [m for m in bag.messages(types) if not isinstance(m, Damage)]
     read = [(m.topic, serialization.deserialize_message(m.data, types[m.topic])) for m in messages]
     images = [content for topic, content in read if topic == IMAGE_TOPIC]

@@ -11,6 +11,7 @@ GenieError
   CheckpointError          a checkpoint that cannot be read or continued              exit code 1
   DiskFullError            no space to save; what was saved before is intact          exit code 1
   TrainingDivergedError    the loss became NaN or infinite                            exit code 1
+  PolicyError              a policy that does not answer, or with no action           exit code 1
 
 Every message is one line: what was got, what was wanted, what to do.
 """
@@ -72,3 +73,7 @@ class DiskFullError(GenieError, OSError):
 
 class TrainingDivergedError(GenieError, ArithmeticError):
     """The loss became NaN or infinite."""
+
+
+class PolicyError(GenieError, RuntimeError):
+    """A policy that is a program of its own does not answer in time, or with something that is no action."""

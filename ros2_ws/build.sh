@@ -63,10 +63,12 @@ if ! done_before interfaces "$interfaces" || ! "$python" -c 'import genie_robot_
   remember interfaces "$interfaces"
 fi
 
-node="$(hash_of src/genie_robot_ros requirements-ros.txt)"
-if ! done_before node "$node" || ! "$python" -c 'import genie_robot_ros' 2>/dev/null; then
-  echo "ros: building genie_robot_ros"
-  build_into_venv genie_robot_ros
-  remember node "$node"
-fi
+for package in genie_robot_ros genie_policy_client; do
+  sources="$(hash_of "src/$package" requirements-ros.txt)"
+  if ! done_before "$package" "$sources" || ! "$python" -c "import $package" 2>/dev/null; then
+    echo "ros: building $package"
+    build_into_venv "$package"
+    remember "$package" "$sources"
+  fi
+done
 echo "ros: ready (python -m genie_robot_ros.simulator_node, or ros2_ws/README.md)"

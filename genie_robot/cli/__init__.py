@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "label": "latent action of each step of a video or dataset",
     "actions": "grid picture: the same latent action over several prompts, with its measured direction",
     "evaluate": "judge a model, or policies inside a model",
+    "ros": "run, record and check the simulator as a ROS 2 node",
     "benchmark": "speed of this machine: generation, training step, loader",
 }
 

@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from genie_robot.evaluation.measure import action_grid, measure_codebook, write_adapter, write_codebook
     from genie_robot.evaluation.pictures import write_png
     from genie_robot.evaluation.probe import load_probe
+    from genie_robot.simulation.mujoco.tasks import STEP_M
 
     check_counts(args, "prompts", "prompt_frames", "steps", "columns", "labels")
     model, probes = open_model(args.model), load_probe(args.probe)
@@ -106,7 +107,12 @@ def run(args: argparse.Namespace) -> int:
         write_codebook(model, args.model, codebook)
         labelled = load_episodes(args.data, "train", limit=1 + args.labels // 10, actions=True, state=True)
         adapter = write_adapter(
-            model, args.model, labelled, transitions=args.labels, heldout_episodes=episodes
+            model,
+            args.model,
+            labelled,
+            transitions=args.labels,
+            heldout_episodes=episodes,
+            metres_per_unit=STEP_M,
         )
         result["adapter"] = adapter.evidence
     if args.json != "-":

@@ -27,9 +27,13 @@ _POLICIES_EPILOG = """examples:
   genie-robot evaluate policies
   genie-robot evaluate policies weights/tabletop-tiny --seeds 32 --tasks push --out outputs/push --json push.json
   genie-robot evaluate policies --worlds mujoco --policies expert-1.0,expert-0.5,no-op --seeds 4
+  genie-robot evaluate policies --policies ros:/my_policy,expert-0.8,no-op --out outputs/my_policy
 
 Every episode (task, policy, seed) runs in MuJoCo and in imagination from the same scene and first image with the same
 random stream. Finished blocks in OUT/episodes.csv are not run again: after an interruption, give the same command.
+
+ros:/my_policy is a ROS 2 node in the namespace /my_policy: it gets each image on image_raw and answers on robot_action
+(docs/ros2_policies.md). Rows are kept by name: give a changed policy another name or another --out.
 """
 
 
@@ -99,6 +103,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_policies(parser: argparse.ArgumentParser) -> None:
+    from genie_robot.simulation.ros_policy import DEFAULT_TIMEOUT_S
+
     parser.add_argument(
         "model", nargs="?", default="weights/tabletop-tiny", help="model folder (default: %(default)s)"
     )
@@ -108,7 +114,14 @@ def _add_policies(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policies",
         metavar="A,B",
-        help="comma-separated (default: experts of five skills, random-keys, no-op)",
+        help="comma-separated, ros:/<namespace> is a ROS 2 node (default: experts of five skills, random-keys, no-op)",
+    )
+    parser.add_argument(
+        "--policy-timeout",
+        type=float,
+        default=DEFAULT_TIMEOUT_S,
+        metavar="S",
+        help="seconds a ROS 2 policy may take to be found, and to answer (default: %(default)s)",
     )
     parser.add_argument(
         "--tasks", default="push,lift", metavar="A,B", help="comma-separated (default: %(default)s)"
@@ -225,7 +238,8 @@ def _policies(args: argparse.Namespace) -> int:
     only_truth = set(config.worlds) == {"mujoco"}
     model = None if only_truth else open_model(args.model)
     adapter = None if only_truth else load_adapter(args.model)
-    evaluation = PolicyEvaluation(config, args.out, load_probe(args.probe), model, adapter)
+    probes = load_probe(args.probe)
+    evaluation = PolicyEvaluation(config, args.out, probes, model, adapter, args.policy_timeout)
     with tqdm(total=config.episodes, desc="episodes", unit="ep", leave=False) as bar:
 
         def progress(done: int, what: str) -> None:

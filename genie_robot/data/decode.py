@@ -127,8 +127,12 @@ def _decode_png(encoded: bytes, buffer: np.ndarray | None) -> np.ndarray:
 
 
 def _png_fault(encoded: bytes) -> str:
-    """What is wrong with the chunks of a PNG file, "" when nothing: each has a length, a kind and a CRC-32."""
+    """What is wrong with the chunks of a PNG file, "" when nothing: each has a length, a kind and a CRC-32.
+
+    The order too: OpenCV reads past an IEND that comes before the picture, and takes memory for what it finds there.
+    """
     content, position = memoryview(encoded), len(_PNG)
+    kinds: list[bytes] = []
     while position + 12 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, position)
         end = position + 12 + length
@@ -136,7 +140,9 @@ def _png_fault(encoded: bytes) -> str:
             break
         if zlib.crc32(content[position + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
             return f"checksum of chunk {kind!r} at byte {position}"
+        kinds.append(kind)
         if kind == b"IEND":
-            return ""
+            whole = kinds[0] == b"IHDR" and kinds.count(b"IHDR") == 1 and b"IDAT" in kinds
+            return "" if whole else "no picture between its first and last chunk"
         position = end
     return f"ends after {len(content)} bytes"

@@ -22,9 +22,14 @@ def resize_frame(image_YXC: np.ndarray, height: int, width: int) -> np.ndarray:
     rows, columns = image_YXC.shape[:2]
     if (rows, columns) == (height, width):
         return image_YXC
-    crop_rows = min(rows, max(1, round(columns * height / width)))
-    crop_columns = min(columns, max(1, round(rows * width / height)))
-    top, left = (rows - crop_rows) // 2, (columns - crop_columns) // 2
+    top, left, crop_rows, crop_columns = centre_crop(rows, columns, height, width)
     crop = image_YXC[top : top + crop_rows, left : left + crop_columns]
     grows = height > crop_rows or width > crop_columns
     return cv2.resize(crop, (width, height), interpolation=cv2.INTER_LINEAR if grows else cv2.INTER_AREA)
+
+
+def centre_crop(rows: int, columns: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """(top, left, rows, columns) of what `resize_frame` keeps of a rows x columns image for a height x width one."""
+    crop_rows = min(rows, max(1, round(columns * height / width)))
+    crop_columns = min(columns, max(1, round(rows * width / height)))
+    return (rows - crop_rows) // 2, (columns - crop_columns) // 2, crop_rows, crop_columns

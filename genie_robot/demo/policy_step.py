@@ -53,6 +53,7 @@ def _adapter(context: Context, model: Any, model_folder: Path, dataset: Path) ->
     """The model folder's adapter (robot action to code), or one fitted here on the demo's own training episodes."""
     from genie_robot.data.open import open_dataset
     from genie_robot.simulation.action_interface import ADAPTER_FILE, fit_adapter_from_episodes, load_adapter
+    from genie_robot.simulation.mujoco.tasks import STEP_M
 
     if (model_folder / ADAPTER_FILE).is_file():
         return load_adapter(model_folder)
@@ -63,7 +64,11 @@ def _adapter(context: Context, model: Any, model_folder: Path, dataset: Path) ->
         f"no {ADAPTER_FILE} in {model_folder.name}; fitting one on {fitted} labelled steps of the demo's data"
     )
     return fit_adapter_from_episodes(
-        model, source.episodes("train", actions=True), transitions=fitted, heldout=tested
+        model,
+        source.episodes("train", actions=True),
+        transitions=fitted,
+        heldout=tested,
+        metres_per_unit=STEP_M,
     )
 
 

@@ -120,10 +120,16 @@ def write_adapter(
     transitions: int = DEFAULT_TRANSITIONS,
     heldout_episodes: Iterable[Episode] | None = None,
     heldout: int = 1000,
+    metres_per_unit: float = 1.0,
 ) -> ActionAdapter:
     """Fit the action adapter (see `fit_adapter_from_episodes`) and write it into the model folder."""
     adapter = fit_adapter_from_episodes(
-        model, episodes, transitions=transitions, heldout_episodes=heldout_episodes, heldout=heldout
+        model,
+        episodes,
+        transitions=transitions,
+        heldout_episodes=heldout_episodes,
+        heldout=heldout,
+        metres_per_unit=metres_per_unit,
     )
     adapter.save(folder)
     return adapter

@@ -8,14 +8,18 @@ Three worlds:
 
 An episode is fixed by (task, policy, seed): the same scene, first image and policy random stream in every world.
 Rows are appended to a CSV file a block at a time; blocks that are complete are not run again.
+
+A policy named `ros:<namespace>` is a ROS 2 node: the same code shows it the images and applies what it answers. It is
+one program with one memory, so its episodes run one by one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +39,8 @@ from genie_robot.simulation.mujoco.tasks import (
     goal_distance_m,
     task_success,
 )
-from genie_robot.simulation.policies import POLICY_NAMES, PixelPolicy, act_all, make_policy
+from genie_robot.simulation.policies import POLICY_NAMES, Policy, act_all, make_policy
+from genie_robot.simulation.ros_policy import DEFAULT_TIMEOUT_S, PolicyLink, RosPolicy, connect, is_ros_policy
 
 WORLDS = ("mujoco", "imagined", "mujoco_codes")
 COLUMNS = (
@@ -81,7 +86,8 @@ class PolicyEvalConfig:
                 f"seeds {self.seeds}, max_steps {self.max_steps}, block {self.block}; wanted 1 or more"
             )
         for policy in self.policies:
-            make_policy(policy, self.tasks[0], lambda images: images)
+            if not is_ros_policy(policy):
+                make_policy(policy, self.tasks[0], lambda images: images)
 
     def blocks(self) -> Iterator[tuple[str, str, str, list[int]]]:
         """(world, task, policy, seeds) of each block, ground truth first."""
@@ -89,8 +95,9 @@ class PolicyEvalConfig:
         for world in self.worlds:
             for task in self.tasks:
                 for policy in self.policies:
-                    for start in range(0, len(seeds), self.block):
-                        yield world, task, policy, seeds[start : start + self.block]
+                    block = 1 if is_ros_policy(policy) else self.block
+                    for start in range(0, len(seeds), block):
+                        yield world, task, policy, seeds[start : start + block]
 
     @property
     def episodes(self) -> int:
@@ -128,14 +135,20 @@ class PolicyEvaluation:
         probes: ProbePair,
         model: Any | None = None,
         adapter: ActionAdapter | None = None,
+        policy_timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
-        """Open (or go on in) `out_dir`; ConfigError when it holds rows of other settings."""
+        """Open (or go on in) `out_dir`; ConfigError when it holds rows of other settings.
+
+        policy_timeout_s: how long a policy node (`ros:`) may take to be found, and to answer [s].
+        """
         needs_model = set(config.worlds) - {"mujoco"}
         if needs_model and (adapter is None or (model is None and "imagined" in needs_model)):
             raise ConfigError(
                 f"worlds {sorted(needs_model)} want a model and its action adapter; got none; name a model"
             )
         self.config, self.probes, self.model, self.adapter = config, probes, model, adapter
+        self._policy_timeout_s = policy_timeout_s
+        self._links: dict[str, PolicyLink] = {}
         self.out_dir = Path(out_dir)
         self.out_dir.mkdir(parents=True, exist_ok=True)
         self.csv_path = self.out_dir / "episodes.csv"
@@ -169,18 +182,36 @@ class PolicyEvaluation:
         return [row for row in read_rows(self.csv_path) if row.key in wanted]
 
     def run(self, progress: Callable[[int, str], None] | None = None) -> list[Row]:
-        """Run the blocks that are not complete; `progress(episodes done, what)` after each. Returns all rows."""
+        """Run the blocks that are not complete; `progress(episodes done, what)` after each. Returns all rows.
+
+        PolicyError when a policy node is missing (said before the first episode), ends or answers with no action;
+        finished blocks are kept.
+        """
         done = {row.key for row in read_rows(self.csv_path)}
-        for world, task, policy, seeds in self.config.blocks():
-            if not all((world, task, policy, seed) in done for seed in seeds):
-                fresh = [r for r in self._run_block(world, task, policy, seeds) if r.key not in done]
-                append_rows(self.csv_path, fresh)
-            if progress:
-                progress(len(seeds), f"{world} {task} {policy}")
+        blocks = [
+            ((world, task, policy, seeds), all((world, task, policy, seed) in done for seed in seeds))
+            for world, task, policy, seeds in self.config.blocks()
+        ]
+        unfinished = {policy for (_, _, policy, _), is_done in blocks if not is_done}
+        with contextlib.ExitStack() as links:
+            for name in filter(is_ros_policy, sorted(unfinished)):
+                link = connect(name, self._policy_timeout_s)
+                self._links[name] = links.enter_context(contextlib.closing(link))
+            for (world, task, policy, seeds), is_done in blocks:
+                if not is_done:
+                    fresh = [r for r in self._run_block(world, task, policy, seeds) if r.key not in done]
+                    append_rows(self.csv_path, fresh)
+                if progress:
+                    progress(len(seeds), f"{world} {task} {policy}")
         return self.rows()
 
+    def _make_policy(self, name: str, task: str) -> Policy:
+        if name in self._links:
+            return RosPolicy(name, task, self._links[name])
+        return make_policy(name, task, self.probes.eyes)
+
     def _run_block(self, world: str, task: str, policy: str, seeds: list[int]) -> list[Row]:
-        policies = [make_policy(policy, task, self.probes.eyes) for _ in seeds]
+        policies = [self._make_policy(policy, task) for _ in seeds]
         for one, seed in zip(policies, seeds, strict=True):
             one.reset(seed)
         if world == "imagined":
@@ -189,7 +220,7 @@ class PolicyEvaluation:
         return self._mujoco_block(world, task, policy, seeds, policies, adapter)
 
     def _imagined_block(
-        self, task: str, policy: str, seeds: list[int], policies: list[PixelPolicy]
+        self, task: str, policy: str, seeds: list[int], policies: Sequence[Policy]
     ) -> list[Row]:
         assert self.model is not None
         assert self.adapter is not None
@@ -221,7 +252,7 @@ class PolicyEvaluation:
         task: str,
         policy: str,
         seeds: list[int],
-        policies: list[PixelPolicy],
+        policies: Sequence[Policy],
         adapter: ActionAdapter | None,
     ) -> list[Row]:
         episodes = [_MujocoEpisode(task, seed) for seed in seeds]
@@ -265,7 +296,8 @@ class PolicyEvaluation:
         folder.mkdir(exist_ok=True)
         chosen = film[np.linspace(0, len(film) - 1, min(10, len(film))).round().astype(int)]
         strip = np.concatenate(list(chosen), axis=1)[..., ::-1]
-        cv2.imwrite(str(folder / f"{task}_{policy}_{seed}_{world}.png"), strip)
+        name = policy.replace(":", "").replace("/", "_")  # ros:/a/b is no file name
+        cv2.imwrite(str(folder / f"{task}_{name}_{seed}_{world}.png"), strip)
 
 
 class _MujocoEpisode:

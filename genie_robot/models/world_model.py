@@ -87,6 +87,11 @@ class WorldModel(nn.Module):
         return 1 / self.config.video.rate_hz
 
     @property
+    def max_prompt_frames(self) -> int:
+        """Frames a rollout can begin from: all of the window but the place of the first imagined one."""
+        return self.config.video.num_frames - 1
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.dynamics.head.weight.device

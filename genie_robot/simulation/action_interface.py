@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from genie_robot.data.episode import Episode
-from genie_robot.errors import ActionError, DataError, ModelFolderError
+from genie_robot.errors import ActionError, ConfigError, DataError, ModelFolderError
 from genie_robot.simulation.mujoco.tasks import OPENING, STATE_NAMES
 
 ADAPTER_FILE = "action_adapter.json"
@@ -40,6 +40,8 @@ class ActionAdapter:
     code was never seen with that gripper it is the code's overall mean, and zeros for a code never seen at all.
     counts_C: labelled transitions of each code. evidence: how it was fitted, and how well it agrees with the model's
     own labels on held-out transitions.
+    metres_per_unit: length of a displacement of 1 in the actions that it was fitted in and takes [m]; 1 where the data
+    are in metres. `from_si` and `to_si` convert; rotations and the gripper are the same in both.
     """
 
     weight_CF: np.ndarray
@@ -49,6 +51,13 @@ class ActionAdapter:
     dictionary_COF: np.ndarray
     counts_C: np.ndarray
     evidence: dict[str, Any] = field(default_factory=dict)
+    metres_per_unit: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.metres_per_unit < np.inf:
+            raise ConfigError(
+                f"metres_per_unit is {self.metres_per_unit}; wanted a number of metres above 0, such as 0.04"
+            )
 
     @property
     def num_codes(self) -> int:
@@ -59,9 +68,7 @@ class ActionAdapter:
         """Scores (..., codes) of robot actions (..., 7); ActionError for a wrong shape or a number that is not finite."""
         action = np.asarray(action, dtype=np.float64)
         if action.ndim < 1 or action.shape[-1] != ACTION_SIZE:
-            raise ActionError(
-                f"robot action has shape {action.shape}; wanted (..., {ACTION_SIZE}): dx dy dz, 3 rotations, gripper"
-            )
+            raise ActionError(_wrong_shape(action))
         if not np.isfinite(action).all():
             raise ActionError(
                 "robot action has a number that is not finite; wanted 7 numbers in -1..1; check the policy"
@@ -83,12 +90,21 @@ class ActionAdapter:
             raise ActionError(f"latent code is {code!r}; wanted an integer in 0..{self.num_codes - 1}")
         return self.dictionary_COF[codes, np.asarray(is_open).astype(int)].astype(np.float32)
 
+    def to_si(self, action: np.ndarray) -> np.ndarray:
+        """Robot actions (..., 7) of this adapter -> SI units, see `action_to_si`."""
+        return action_to_si(action, self.metres_per_unit)
+
+    def from_si(self, action: np.ndarray) -> np.ndarray:
+        """Robot actions (..., 7) in SI units -> those this adapter takes, see `action_from_si`."""
+        return action_from_si(action, self.metres_per_unit)
+
     def save(self, folder: Path | str) -> Path:
         """Write `action_adapter.json` into a model folder; returns its path."""
         path = Path(folder) / ADAPTER_FILE
         content = {"format": FORMAT} | {
             key: value.tolist() if isinstance(value, np.ndarray) else value
             for key, value in asdict(self).items()
+            if key != "metres_per_unit" or value != 1.0
         }
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         return path
@@ -106,14 +122,46 @@ def load_adapter(folder: Path | str) -> ActionAdapter:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
             raise KeyError("format")
-        evidence = content.pop("evidence")
+        evidence, metres = content.pop("evidence"), float(content.pop("metres_per_unit", 1.0))
         adapter = ActionAdapter(
-            **{key: np.asarray(value) for key, value in content.items()}, evidence=evidence
+            **{key: np.asarray(value) for key, value in content.items()},
+            evidence=evidence,
+            metres_per_unit=metres,
         )
         adapter.logits(np.zeros(ACTION_SIZE))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFolderError(f"{path} is not an action adapter ({error}); fit it again") from error
     return adapter
+
+
+def action_to_si(action: np.ndarray, metres_per_unit: float) -> np.ndarray:
+    """Robot actions (..., 7) whose displacement of 1 is `metres_per_unit` long -> displacement in metres, float64."""
+    return _displacement_times(action, metres_per_unit)
+
+
+def action_from_si(action: np.ndarray, metres_per_unit: float) -> np.ndarray:
+    """Robot actions (..., 7) in metres -> units of `metres_per_unit`, float32.
+
+    A float32 action comes back from `action_to_si` bit for bit: rounding to float32 drops what the product left over.
+    What is too large for float32 becomes infinite.
+    """
+    with np.errstate(over="ignore"):
+        return _displacement_times(action, 1.0 / metres_per_unit).astype(np.float32)
+
+
+def _displacement_times(action: np.ndarray, factor: float) -> np.ndarray:
+    result = np.array(action, dtype=np.float64)
+    if result.ndim < 1 or result.shape[-1] != ACTION_SIZE:
+        raise ActionError(_wrong_shape(result))
+    with np.errstate(over="ignore"):
+        result[..., :3] *= factor
+    return result
+
+
+def _wrong_shape(action: np.ndarray) -> str:
+    return (
+        f"robot action has shape {action.shape}; wanted (..., {ACTION_SIZE}): dx dy dz, 3 rotations, gripper"
+    )
 
 
 def fit_adapter(
@@ -259,11 +307,13 @@ def fit_adapter_from_episodes(
     transitions: int = DEFAULT_TRANSITIONS,
     heldout_episodes: Iterable[Episode] | None = None,
     heldout: int = 1000,
+    metres_per_unit: float = 1.0,
 ) -> ActionAdapter:
     """Fit on the first `transitions` labelled transitions of `episodes`, report top-1 agreement on `heldout` others.
 
     The others come from `heldout_episodes`, or else from what follows in `episodes`. `evidence` says the number of
     labels, the held-out agreement and the share of the most frequent code (what a blind guess would reach).
+    metres_per_unit: length of a displacement of 1 in the episodes' actions [m].
     """
     wanted = transitions if heldout_episodes is not None else transitions + heldout
     actions, codes, is_open = labelled_transitions(model, episodes, wanted)
@@ -284,4 +334,4 @@ def fit_adapter_from_episodes(
         "heldout_majority": round(float(np.bincount(rest_codes).max() / len(rest_codes)), 4),
         "model_hash": str(getattr(model, "hash", "")),
     }
-    return replace(adapter, evidence=evidence)
+    return replace(adapter, evidence=evidence, metres_per_unit=metres_per_unit)

@@ -31,6 +31,18 @@ POLICY_NAMES: tuple[str, ...] = (
 """Policies of the default evaluation, from the best to the worst by intent; what they reach is measured."""
 
 
+class Policy(Protocol):
+    """What an evaluation wants of a policy."""
+
+    def reset(self, seed: int) -> None:
+        """Start the episode `seed`: the same seed and images give the same actions in every world."""
+        ...
+
+    def act(self, image: np.ndarray) -> np.ndarray:
+        """Robot action, float32 (7,), for an image uint8 (64, 64, 3)."""
+        ...
+
+
 class Controller(Protocol):
     """A behaviour on the state vector (9,)."""
 
@@ -114,8 +126,11 @@ def make_policy(name: str, task: str, eyes: Eyes) -> PixelPolicy:
     return PixelPolicy(name, task, Expert(task, skill=value), eyes)
 
 
-def act_all(policies: Sequence[PixelPolicy], images: np.ndarray) -> np.ndarray:
-    """Robot actions (B, 7) of B policies that share their eyes, for images (B, 64, 64, 3): the eyes run once."""
-    assert all(policy.eyes is policies[0].eyes for policy in policies), "these policies have different eyes"
-    seen = policies[0].eyes(images)
-    return np.stack([policy.act_on(state) for policy, state in zip(policies, seen, strict=True)])
+def act_all(policies: Sequence[Policy], images: np.ndarray) -> np.ndarray:
+    """Robot actions (B, 7) of B policies for images (B, 64, 64, 3); pixel policies share their eyes, which run once."""
+    pixel = [policy for policy in policies if isinstance(policy, PixelPolicy)]
+    if len(pixel) < len(policies):
+        return np.stack([policy.act(image) for policy, image in zip(policies, images, strict=True)])
+    assert all(policy.eyes is pixel[0].eyes for policy in pixel), "these policies have different eyes"
+    seen = pixel[0].eyes(images)
+    return np.stack([policy.act_on(state) for policy, state in zip(pixel, seen, strict=True)])

@@ -70,7 +70,7 @@ class WorldSession:
             raise ImageError(f"frames: got {np.shape(frames)}, wanted (T,Y,X,3) or (B,T,Y,X,3)")
         self._is_batched = frames.ndim == 5
         video = frames if self._is_batched else frames[None]
-        video_BTYXC = self.model.to_float(video[:, -(self.model.config.video.num_frames - 1) :])
+        video_BTYXC = self.model.to_float(video[:, -self.model.max_prompt_frames :])
         tokens_BTN = self.model.tokenizer.encode(video_BTYXC)
         actions_BS, _ = self.model.latent_action.infer(self.model.action_input(video_BTYXC))
         self._generators = _generators(self.seed if seed is None else seed, len(tokens_BTN))

@@ -89,6 +89,18 @@ def test_a_png_with_a_flipped_bit_is_never_taken_for_a_whole_one(place: int, bit
 PNG = encoded(".png", picture(24, 32))
 
 
+@pytest.mark.parametrize(
+    "order", [("IHDR", "IEND"), ("IHDR", "IEND", "IDAT"), ("IHDR",) * 2 + ("IDAT", "IEND")]
+)
+def test_a_png_without_its_picture_in_place_is_refused_unread(order: tuple[str, ...]) -> None:
+    png = encoded(".png", picture(24, 32))
+    chunks = {"IHDR": png[8:33], "IDAT": png[33:-12], "IEND": png[-12:]}
+    file = png[:8] + b"".join(chunks[kind] for kind in order)
+    # OpenCV reads on behind an early IEND and takes 3.8 GB for this chunk
+    with pytest.raises(ImageError, match="no picture between its first and last chunk"):
+        decode_image(file + b"\xf0\x00\x00\x00IDAT" + bytes(8))
+
+
 def test_bytes_behind_the_end_of_a_png_do_not_matter() -> None:
     np.testing.assert_array_equal(decode_image(PNG + b"more"), with_opencv(PNG))
 

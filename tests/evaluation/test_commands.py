@@ -36,7 +36,7 @@ def place(tmp_path_factory, model, probes, adapter, episodes) -> Path:
         folder / "data",
         "tabletop",
         "1.0.0",
-        {"train": steps * 2, "test": steps},
+        {"train": steps * 2, "test": steps, "more": steps * 2},
         (64, 64),
         5.0,
         state_names=STATE_NAMES,
@@ -83,6 +83,21 @@ def test_actions_draws_and_writes(place: Path, tmp_path: Path, capsys: pytest.Ca
     named = genie_robot.load(str(copy)).latent_actions
     assert all(action.name and action.evidence["prompts"] == 4 for action in named)
     assert read_image(tmp_path / "a.png").std() > 10
+
+
+def test_an_adapter_of_tabletop_data_is_stored_with_its_unit(place: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from genie_robot.simulation.action_interface import load_adapter
+
+    copy = tmp_path / "model"
+    shutil.copytree(place / "model", copy)
+    code = run(
+        "actions", copy, "--data", place / "data", "--split", "more", "--probe", place / "probe", "--prompts", 4,
+        "--columns", 3, "--maskgit-steps", 1, "--out", tmp_path / "a.png", "--write", "--labels", 60,
+    )  # fmt: skip
+    assert code == 0
+    assert load_adapter(copy).metres_per_unit == 0.04
 
 
 def test_evaluate_policies(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+
+def free_domain() -> int:
+    """A domain in which no process of this machine is: each one there holds a UDP port of the domain's range."""
+
+    def is_free(domain: int) -> bool:
+        with contextlib.ExitStack() as sockets:
+            for participant in range(10):
+                one = sockets.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                try:
+                    one.bind(("", 7410 + 250 * domain + 2 * participant))
+                except OSError:
+                    return False
+        return True
+
+    return next(domain for domain in random.SystemRandom().sample(range(1, 102), 101) if is_free(domain))
+
 
 # Before rclpy is imported: by default discovery leaves the machine, and two test runs would meet.
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randrange(1, 102))
+os.environ["ROS_DOMAIN_ID"] = str(free_domain())
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
 
 import pytest
@@ -25,11 +46,14 @@ try:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         # the field checks use the parser lark, which imports deprecated modules
-        for name in ("lark", "genie_robot_interfaces.msg", "genie_robot_ros"):
+        for name in ("lark", "genie_robot_interfaces.msg", "genie_robot_ros", "genie_policy_client"):
             importlib.import_module(name)
     import rclpy
 except ImportError:
     rclpy = None
+
+if TYPE_CHECKING:
+    from genie_robot.simulation.action_interface import ActionAdapter
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "ros2_ws" / "src" / "genie_robot_ros"
@@ -55,7 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(3 * PATIENCE_S))
 
 
-def make_model(folder: Path) -> Path:
+def make_model(folder: Path, seed: int = 0) -> Path:
     """A small world model with random weights and named codes, saved as a real model folder."""
     import torch
 
@@ -69,7 +93,7 @@ def make_model(folder: Path) -> Path:
     )
     from genie_robot.models.world_model import LatentAction, WorldModel
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     small = TransformerConfig(num_layers=1, dim=16, num_heads=2)
     model = WorldModel(
         WorldModelConfig(
@@ -103,7 +127,22 @@ def make_model(folder: Path) -> Path:
         ("open", (0.001, 0.0, 0.0), 0.4),
     ]
     model.latent_actions = tuple(LatentAction(code, *action) for code, action in enumerate(named))
-    return model.save(folder)
+    saved = model.save(folder)
+    make_adapter().save(saved)
+    return saved
+
+
+def make_adapter() -> ActionAdapter:
+    """Robot actions of -1..1 (1 = 4 cm) along +-x, +-y, +-z and the gripper's two ways -> codes 0 to 7, as named above."""
+    import numpy as np
+
+    from genie_robot.simulation.action_interface import fit_adapter
+
+    columns = (0, 0, 1, 1, 2, 2, 6, 6)
+    signs = (1, -1, 1, -1, 1, -1, 1, -1)
+    actions = np.zeros((8, 7), np.float32)
+    actions[range(8), columns] = signs
+    return replace(fit_adapter(actions, np.arange(8), 8), metres_per_unit=0.04)
 
 
 @pytest.fixture(scope="session")
@@ -112,12 +151,18 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class NodeProcess:
-    """The simulator as a user starts it; its log goes to a file."""
+    """The simulator as a user starts it, or `program` around it; its log goes to a file."""
 
-    def __init__(self, log: Path, arguments: list[str]) -> None:
+    def __init__(
+        self,
+        log: Path,
+        arguments: list[str],
+        program: tuple[str, ...] = ("-m", "genie_robot_ros.simulator_node"),
+    ) -> None:
         self.log = log
-        arguments = ["--ros-args", *arguments] if arguments else []
-        command = [sys.executable, "-m", "genie_robot_ros.simulator_node", *arguments]
+        if arguments and "--ros-args" not in arguments:
+            arguments = ["--ros-args", *arguments]
+        command = [sys.executable, *program, *arguments]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         with log.open("w") as file:
             self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
@@ -157,8 +202,8 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
     """Start nodes; all are stopped at the end of the test."""
     started: list[NodeProcess] = []
 
-    def start(*arguments: str) -> NodeProcess:
-        node = NodeProcess(tmp_path / f"node{len(started)}.log", list(arguments))
+    def start(*arguments: str, **program: tuple[str, ...]) -> NodeProcess:
+        node = NodeProcess(tmp_path / f"node{len(started)}.log", list(arguments), **program)
         started.append(node)
         return node
 
@@ -198,6 +243,28 @@ def client(ros_context: None) -> Iterator:
     from genie_robot_ros.client import SimulatorClient
 
     simulator_client = SimulatorClient("test_client")
+    yield simulator_client
+    simulator_client.close()
+
+
+@pytest.fixture(scope="module")
+def own_domain() -> Iterator:
+    """A context in a domain of its own, for nodes that bear the shared node's name; processes started meanwhile are in it."""
+    domain = free_domain()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_DOMAIN_ID", str(domain))
+        context = rclpy.Context()
+        rclpy.init(context=context, domain_id=domain)
+        yield context
+        rclpy.try_shutdown(context=context)
+
+
+@pytest.fixture
+def own_client(own_domain) -> Iterator:
+    """A client in that domain."""
+    from genie_robot_ros.client import SimulatorClient
+
+    simulator_client = SimulatorClient("test_client", context=own_domain)
     yield simulator_client
     simulator_client.close()
 

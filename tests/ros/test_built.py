@@ -10,7 +10,7 @@ import pytest
 def test_ros_packages_are_built() -> None:
     missing = [
         name
-        for name in ("rclpy", "genie_robot_interfaces", "genie_robot_ros")
+        for name in ("rclpy", "genie_robot_interfaces", "genie_robot_ros", "genie_policy_client")
         if not importlib.util.find_spec(name)
     ]
     if missing:

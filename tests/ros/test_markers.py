@@ -132,6 +132,32 @@ def test_arrows_of_one_direction_lie_side_by_side() -> None:
     assert all(np.linalg.norm(a - b) > 0.15 for a, b in itertools.combinations(starts, 2))
 
 
+@pytest.mark.parametrize("active", [None, 0, 1])
+def test_names_of_arrows_of_one_direction_do_not_run_into_each_other(active: int | None) -> None:
+    same = (
+        Action(0, "down", (0, 0, -0.04)),
+        Action(1, "down (2)", (0, 0, -0.035)),
+        Action(2, "left", (0, 0.04, 0)),
+    )
+    array = latent_action_markers(same, active, "m", scale=1.0)
+    labels = {m.id: m for m in array.markers if m.ns == "labels"}
+    tips = {m.id: m.points[1].z for m in array.markers if m.ns == "codes"}
+    apart = abs(labels[0].pose.position.z - labels[1].pose.position.z)
+    assert apart > (labels[0].scale.z + labels[1].scale.z) / 2
+    below = {code: labels[code].pose.position.z < tips[code] for code in tips}
+    assert below == {0: True, 1: True, 2: False}  # a name stands beyond its tip, never on the arrow
+
+
+def test_labels_say_how_often_a_code_was_used() -> None:
+    array = latent_action_markers(KEYBOARD, 2, "m", counts={2: 12, 4: 1, 99: 5})
+    texts = {m.id: m.text for m in array.markers if m.ns == "labels"}
+    assert texts == {0: "0 forward", 1: "1 back", 2: "2 left x12", 3: "3 right", 4: "4 up x1"} | {
+        5: "5 down",
+        6: "6 close",
+        7: "7 open",
+    }
+
+
 def test_an_unmeasured_model_shows_every_code() -> None:
     array = latent_action_markers([Action(code) for code in range(8)], 3, "base_link")
     assert_rviz_accepts(array)

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from genie_robot.data.episode import Episode
-from genie_robot.errors import ActionError, DataError, ModelFolderError
+from genie_robot.errors import ActionError, ConfigError, DataError, ModelFolderError
 from genie_robot.simulation.action_interface import (
     ADAPTER_FILE,
     ActionAdapter,
@@ -126,6 +128,41 @@ def test_file_round_trip(adapter: ActionAdapter, tmp_path: Path) -> None:
     assert np.array_equal(loaded.counts_C, adapter.counts_C)
 
 
+def test_metres_a_unit_are_stored_when_they_are_not_one(adapter: ActionAdapter, tmp_path: Path) -> None:
+    assert "metres_per_unit" not in adapter.save(tmp_path).read_text()
+    assert load_adapter(tmp_path).metres_per_unit == 1.0
+    tabletop = replace(adapter, metres_per_unit=0.04)
+    tabletop.save(tmp_path)
+    assert load_adapter(tmp_path).metres_per_unit == 0.04
+    assert np.allclose(
+        tabletop.to_si(np.array([1, -0.5, 0.25, 3, 2, 1, -1])), [0.04, -0.02, 0.01, 3, 2, 1, -1]
+    )
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="metres_per_unit"):
+            replace(adapter, metres_per_unit=wrong)
+    with pytest.raises(ActionError, match=r"shape \(6,\)"):
+        tabletop.from_si(np.zeros(6))
+
+
+@given(
+    st.lists(st.floats(-1, 1, width=32), min_size=7, max_size=7),
+    st.floats(1e-4, 10.0),
+)
+def test_actions_come_back_from_metres_bit_for_bit(action: list[float], metres: float) -> None:
+    adapter = replace(fit_adapter(*keyboard(20), 8), metres_per_unit=metres)
+    sent = np.array(action, np.float32)
+    there = adapter.to_si(sent)
+    back = adapter.from_si(there)
+    assert there.dtype == np.float64 and back.dtype == np.float32
+    assert np.array_equal(back, sent)
+
+
+def test_an_si_action_beyond_float32_is_refused_not_wrapped(adapter: ActionAdapter) -> None:
+    huge = replace(adapter, metres_per_unit=0.04).from_si(np.full(7, 1e300))
+    with pytest.raises(ActionError, match="not finite"):
+        adapter.code(huge)
+
+
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"format": 1}', '{"format": 9, "evidence": {}}'])
 def test_missing_or_damaged_file_is_refused_in_one_line(content: str | None, tmp_path: Path) -> None:
     if content is not None:
@@ -164,7 +201,10 @@ def _key(action: np.ndarray) -> np.ndarray:
 
 def test_fit_from_episodes_reports_heldout_agreement_and_blind_guess() -> None:
     episodes = [episode(25, seed) for seed in range(60)]
-    fitted = fit_adapter_from_episodes(CountingModel(), episodes, transitions=500, heldout=600)
+    fitted = fit_adapter_from_episodes(
+        CountingModel(), episodes, transitions=500, heldout=600, metres_per_unit=0.04
+    )
+    assert fitted.metres_per_unit == 0.04
     assert fitted.evidence["labelled_transitions"] == 500 and fitted.evidence["heldout_transitions"] == 600
     assert fitted.evidence["heldout_top1"] == 1.0 and 0.125 <= fitted.evidence["heldout_majority"] < 0.25
     assert fitted.counts_C.sum() == 500

@@ -7,12 +7,21 @@ ROS 2 Humble and `RobotAction`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rosbags.interfaces import (
+    Nodetype,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 from rosbags.rosbag1 import Reader as Rosbag1Reader
 from rosbags.rosbag2 import Reader as Rosbag2Reader
 from rosbags.rosbag2 import StoragePlugin, Writer
@@ -166,12 +175,26 @@ def _standard_types() -> Typestore:
     return store
 
 
-class BagWriter:
-    """Write a rosbag2 folder (MCAP) of standard messages: `with BagWriter(path) as bag: bag.write(topic, ...)`."""
+@dataclass(frozen=True)
+class OfferedQos:
+    """What a publisher offers: kept in a bag, so that playing it back offers the same."""
 
-    def __init__(self, path: Path) -> None:
+    reliable: bool
+    latched: bool  # durability transient local: those who come later get the last message
+
+
+class BagWriter:
+    """Write a rosbag2 folder (MCAP): `with BagWriter(path) as bag: bag.write(topic, ...)`.
+
+    `definition_of` gives the text of the .msg file of a type, for messages that come as bytes (`add_topic`,
+    `write_raw`); without it the types are those of ROS 2 Humble and `RobotAction`. After the death of the process
+    the file holds all up to the last `flush`, and no index: `BagFile` reads it.
+    """
+
+    def __init__(self, path: Path, definition_of: Callable[[str], str] | None = None) -> None:
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
-        self._store = _standard_types()
+        self._definition_of = definition_of
+        self._store = get_typestore(Stores.EMPTY) if definition_of else _standard_types()
         self._connections: dict[str, Any] = {}
 
     def __enter__(self) -> BagWriter:
@@ -183,12 +206,72 @@ class BagWriter:
 
     def write(self, topic: str, msgtype: str, stamp_ns: int, **fields: Any) -> None:
         """One message of `msgtype` with these fields, received at `stamp_ns`; `self.types` has the nested types."""
+        self.add_topic(topic, msgtype)
+        self.write_raw(topic, stamp_ns, self._store.serialize_cdr(self.types[msgtype](**fields), msgtype))
+
+    def learn(self, msgtype: str) -> None:
+        """Read the definition of a type; DataError when there is none."""
+        if self._definition_of:
+            _register(self._store, msgtype, self._definition_of)
+
+    def add_topic(self, topic: str, msgtype: str, offered: Sequence[OfferedQos] = ()) -> None:
+        """Make a topic known, at the latest before its first message; DataError without definition of the type."""
         if topic not in self._connections:
-            self._connections[topic] = self._writer.add_connection(topic, msgtype, typestore=self._store)
-        data = self._store.serialize_cdr(self.types[msgtype](**fields), msgtype)
+            self.learn(msgtype)
+            self._connections[topic] = self._writer.add_connection(
+                topic, msgtype, typestore=self._store, offered_qos_profiles=[_qos(one) for one in offered]
+            )
+
+    def write_raw(self, topic: str, stamp_ns: int, data: bytes | memoryview) -> None:
+        """One message of a topic added before, as it came over the wire (CDR), received at `stamp_ns`."""
         self._writer.write(self._connections[topic], stamp_ns, data)
+
+    def flush(self) -> None:
+        """Hand everything written so far to the system: it is then kept even if the process is killed."""
+        storage: Any = self._writer.storage
+        if storage.chunk.bio.tell():
+            storage.close_chunk()
+        storage.bio.flush()
 
     @property
     def types(self) -> Any:
         """Message classes by type name, such as "std_msgs/msg/Header"."""
         return self._store.types
+
+
+def _register(store: Typestore, msgtype: str, definition_of: Callable[[str], str]) -> None:
+    """Add a type and all those nested in it to the store."""
+    waiting, found = [msgtype], {}
+    while waiting:
+        name = waiting.pop()
+        if name in store.fielddefs or name in found:
+            continue
+        try:
+            found |= get_types_from_msg(definition_of(name), name)
+        except Exception as error:  # the library's parser raises many kinds
+            raise DataError(f"{msgtype}: no definition of {name} can be read ({error})") from error
+        waiting += [nested for _, field in found[name][1] if (nested := _nested(field))]
+    store.register(found)
+
+
+def _nested(field: Any) -> str | None:
+    """Name of the message type that a field holds, one or many of; None for numbers and texts."""
+    kind, content = field
+    if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
+        kind, content = content[0]
+    return content if kind == Nodetype.NAME else None
+
+
+def _qos(offered: OfferedQos) -> Qos:
+    forever = QosTime(9223372036, 854775807)  # how rosbag2 writes "no limit"
+    return Qos(
+        QosHistory.KEEP_LAST,
+        1 if offered.latched else 10,
+        QosReliability.RELIABLE if offered.reliable else QosReliability.BEST_EFFORT,
+        QosDurability.TRANSIENT_LOCAL if offered.latched else QosDurability.VOLATILE,
+        deadline=forever,
+        lifespan=forever,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=forever,
+        avoid_ros_namespace_conventions=False,
+    )

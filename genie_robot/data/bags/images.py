@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from genie_robot.data.decode import decode_image
+from genie_robot.data.decode import decode_image, image_size
 from genie_robot.errors import ImageError
 
 IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -70,11 +70,17 @@ def encoded_image(message: Any) -> bytes:
     return encoded
 
 
-def decode_frame(message: Any) -> np.ndarray:
-    """Image or CompressedImage message -> uint8 RGB (Y, X, 3), own memory; ImageError when it is not sound."""
+def decode_frame(message: Any, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Image or CompressedImage message -> uint8 RGB (Y, X, 3), own memory; ImageError when it is not sound.
+
+    Or larger than `max_pixels`, which is found before memory is taken: a small file can hold a huge picture.
+    """
     if hasattr(message, "format"):
-        return decode_image(encoded_image(message))
-    rows, columns, channels, bits, conversion = _layout(message)
+        encoded = encoded_image(message)
+        rows, columns = image_size(encoded)
+        _check_size(rows, columns, max_pixels)
+        return decode_image(encoded)
+    rows, columns, channels, bits, conversion = _layout(message, max_pixels)
     dtype = np.dtype(np.uint8 if bits == 8 else (">u2" if message.is_bigendian else "<u2"))
     table = np.frombuffer(message.data, np.uint8).reshape(rows, message.step)
     pixels = np.ascontiguousarray(table[:, : columns * channels * bits // 8]).view(dtype)
@@ -86,7 +92,7 @@ def decode_frame(message: Any) -> np.ndarray:
     return cv2.cvtColor(image, conversion)
 
 
-def _layout(message: Any) -> tuple[int, int, int, int, int | None]:
+def _layout(message: Any, max_pixels: int = MAX_PIXELS) -> tuple[int, int, int, int, int | None]:
     """(rows of the buffer, columns, channels, bits, conversion) of a sound Image message; else ImageError."""
     if message.encoding not in _ENCODINGS:
         raise ImageError(
@@ -95,8 +101,7 @@ def _layout(message: Any) -> tuple[int, int, int, int, int | None]:
         )
     channels, bits, conversion = _ENCODINGS[message.encoding]
     rows, columns = message.height, message.width
-    if not (rows >= 1 and columns >= 1 and rows * columns <= MAX_PIXELS):
-        raise ImageError(f"image of {columns}x{rows} pixels; wanted 1 to {MAX_PIXELS} pixels")
+    _check_size(rows, columns, max_pixels)
     even = columns % 2 == 0 or channels != 2
     if message.encoding == "nv21":  # below the picture lies its chroma, half as many rows
         even, rows = rows % 2 == 0 and columns % 2 == 0, rows + rows // 2
@@ -108,6 +113,11 @@ def _layout(message: Any) -> tuple[int, int, int, int, int | None]:
             f"{columns} {message.encoding} pixels"
         )
     return rows, columns, channels, bits, conversion
+
+
+def _check_size(rows: int, columns: int, max_pixels: int) -> None:
+    if not (rows >= 1 and columns >= 1 and rows * columns <= max_pixels):
+        raise ImageError(f"image of {columns}x{rows} pixels; wanted 1 to {max_pixels} pixels")
 
 
 def _check_compressed(encoded: bytes, name: str) -> None:

@@ -32,6 +32,8 @@ setup(
         "console_scripts": [
             "genie_simulator = genie_robot_ros.simulator_node:main",
             "round_trip = genie_robot_ros.round_trip:main",
+            "record = genie_robot_ros.recorder:main",
+            "doctor = genie_robot_ros.doctor:main",
             "demo_round_trip = genie_robot_ros.demo_round_trip:main",
         ]
     },

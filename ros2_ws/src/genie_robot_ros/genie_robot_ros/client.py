@@ -6,13 +6,17 @@ answers, never for a fixed time.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from genie_robot_interfaces.msg import CodebookEntry, ImaginedFrameInfo, LatentAction
 from genie_robot_interfaces.srv import GetCodebook, Reset
+from lifecycle_msgs.srv import GetState
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -22,6 +26,7 @@ from std_msgs.msg import Header
 from genie_robot_ros import convert
 
 FRAME_DEPTH = 500
+ASK_AGAIN_S = 2.0
 
 
 class ClientError(RuntimeError):
@@ -55,10 +60,12 @@ class Received:
 
 
 class SimulatorClient(Node):
-    """Talks to a `genie_simulator`; call from one thread."""
+    """Talks to a `genie_simulator`; call from one thread. `node_arguments`, such as `context`, are rclpy's."""
 
-    def __init__(self, node_name: str = "round_trip", simulator: str = "genie_simulator") -> None:
-        super().__init__(node_name, start_parameter_services=False)
+    def __init__(
+        self, node_name: str = "round_trip", simulator: str = "genie_simulator", **node_arguments: Any
+    ) -> None:
+        super().__init__(node_name, start_parameter_services=False, **node_arguments)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self)
         self._last_stamp_ns = 0
@@ -69,6 +76,7 @@ class SimulatorClient(Node):
         self.create_subscription(Image, "imagined/image_raw", self._on_image, frames)
         self.create_subscription(ImaginedFrameInfo, "imagined/info", self.received_info, frames)
         self._reset = self.create_client(Reset, f"{simulator}/reset")
+        self._state = self.create_client(GetState, f"{simulator}/get_state")
         self._codebook = self.create_client(GetCodebook, f"{simulator}/get_codebook")
 
     def close(self) -> None:
@@ -82,19 +90,26 @@ class SimulatorClient(Node):
         while not done():
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise ClientError(
-                    f"waited {timeout_s:g} s for {what}; is the simulator active in this ROS domain?"
-                )
+                raise ClientError(f"waited {timeout_s:g} s for {what}; {self._where()}")
             self._executor.spin_once(timeout_sec=min(left_s, 0.1))
+
+    def _where(self) -> str:
+        """What decides whether two ROS processes see each other."""
+        reach = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+        return (
+            f"is the simulator active, with the same ROS_DOMAIN_ID ({self.context.get_domain_id()} here) and "
+            f"ROS_AUTOMATIC_DISCOVERY_RANGE ({reach} here)?"
+        )
 
     def wait_for_simulator(self, timeout_s: float) -> GetCodebook.Response:
         """Until the node is active and every topic is matched; returns the codebook."""
         deadline = time.monotonic() + timeout_s
         self.spin_until(self._codebook.service_is_ready, timeout_s, "the service get_codebook")
-        while not (codebook := self._call(self._codebook, GetCodebook.Request())).success:
+        while (state := self._ask(self._state, GetState.Request(), deadline).current_state).label != "active":
             if time.monotonic() > deadline:
-                raise ClientError(f"the simulator is not ready: {codebook.message}")
+                raise ClientError(f"the simulator is {state.label}, not active; its /diagnostics say why")
             time.sleep(0.1)
+        codebook = self._ask(self._codebook, GetCodebook.Request(), deadline)
         self.spin_until(
             lambda: (
                 self.camera.get_subscription_count() > 0
@@ -106,6 +121,15 @@ class SimulatorClient(Node):
             "the simulator's topics",
         )
         return codebook
+
+    def _ask(self, client: Client, request: Any, deadline_s: float) -> Any:
+        """Ask again and again: what a node answers before it has discovered this client is lost."""
+        while True:
+            try:
+                return self._call(client, request, ASK_AGAIN_S)
+            except ClientError:
+                if time.monotonic() > deadline_s:
+                    raise
 
     def show_camera(
         self, frames: Sequence[np.ndarray], dt_s: float, frame_id: str = "camera_optical_frame"

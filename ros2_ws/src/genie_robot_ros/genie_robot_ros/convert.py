@@ -1,32 +1,28 @@
-"""ROS image messages <-> numpy frames. Pure functions: no node, no executor, no state.
+"""ROS messages <-> numpy: images, camera calibration, robot actions. Pure functions: no node, no executor, no state.
 
-Deserialising a damaged buffer can yield a message with absurd fields, so everything is checked here:
-encoding, step, data length and size. Errors are `genie_robot.errors.ImageError`, one line each.
+Whatever a network delivers gives a value or the one documented error, in one line: `ImageError` for images and camera
+calibration, `ActionError` for actions (`genie_robot.errors`). Images are read by the function that reads them from
+bags (`genie_robot.data.bags.images`, which lists the encodings), so that a recording gives the frames of the live camera.
 """
 
 from __future__ import annotations
 
 import array
-import struct
 
 import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
+from genie_robot_interfaces.msg import RobotAction
+from geometry_msgs.msg import Vector3
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from genie_robot.errors import ImageError
+from genie_robot.data.bags.images import MAX_PIXELS, decode_frame
+from genie_robot.data.resize import centre_crop
+from genie_robot.errors import ActionError, ImageError
 
-CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
-DEFAULT_MAX_PIXELS = 4096 * 4096
 NANOSECONDS = 1_000_000_000
-
-_TO_RGB = {
-    "bgr8": cv2.COLOR_BGR2RGB,
-    "rgba8": cv2.COLOR_RGBA2RGB,
-    "bgra8": cv2.COLOR_BGRA2RGB,
-    "mono8": cv2.COLOR_GRAY2RGB,
-}
+ACTION_SIZE = 7
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -39,29 +35,12 @@ def ns_to_stamp(stamp_ns: int) -> Time:
     return Time(sec=stamp_ns // NANOSECONDS, nanosec=stamp_ns % NANOSECONDS)
 
 
-def image_to_frame(msg: Image, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
-    """Image message -> RGB frame, uint8 (Y, X, 3), own memory; ImageError if the message is not sound."""
-    channels = CHANNELS.get(msg.encoding)
-    if channels is None:
-        raise ImageError(
-            f"image encoding {msg.encoding[:40]!r} is not supported; publish one of {', '.join(CHANNELS)}"
-        )
-    _check_size(msg.width, msg.height, max_pixels)
-    if msg.step < msg.width * channels:
-        raise ImageError(
-            f"image step is {msg.step} bytes, a row of {msg.width} {msg.encoding} pixels needs at least "
-            f"{msg.width * channels}; fix the publisher"
-        )
-    if len(msg.data) != msg.step * msg.height:
-        raise ImageError(
-            f"image data has {len(msg.data)} bytes, step {msg.step} x height {msg.height} asks for "
-            f"{msg.step * msg.height}; fix the publisher"
-        )
-    rows = np.frombuffer(msg.data, np.uint8).reshape(msg.height, msg.step)
-    frame = rows[:, : msg.width * channels].reshape(msg.height, msg.width, channels)
-    if msg.encoding == "rgb8":
-        return frame.copy()
-    return cv2.cvtColor(np.ascontiguousarray(frame), _TO_RGB[msg.encoding])
+def image_to_frame(msg: Image, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Image message -> RGB frame, uint8 (Y, X, 3), own memory; ImageError if the message is not sound.
+
+    A 16-bit channel keeps its high byte. Depth pictures (16UC1, 32FC1: REP 118) are refused.
+    """
+    return decode_frame(msg, max_pixels)
 
 
 def frame_to_image(frame_YXC: np.ndarray, header: Header) -> Image:
@@ -76,21 +55,13 @@ def frame_to_image(frame_YXC: np.ndarray, header: Header) -> Image:
     )
 
 
-def compressed_to_frame(msg: CompressedImage, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
-    """JPEG or PNG CompressedImage -> RGB frame, uint8 (Y, X, 3); ImageError if it cannot be decoded."""
-    data = bytes(msg.data)
-    width, height = _compressed_size(data, msg.format)
-    _check_size(width, height, max_pixels)  # before decoding: a small file can hold a huge picture
-    try:
-        frame_bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise ImageError(f"compressed image cannot be decoded: {error.err}; fix the publisher") from None
-    if frame_bgr is None:
-        raise ImageError(
-            f"compressed image of {len(data)} bytes (format {msg.format[:40]!r}) cannot be decoded; "
-            "publish JPEG or PNG"
-        )
-    return cv2.cvtColor(frame_bgr, cv2.COLOR_BGR2RGB)
+def compressed_to_frame(msg: CompressedImage, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """JPEG or PNG CompressedImage -> RGB frame, uint8 (Y, X, 3); ImageError if it is not whole or does not decode.
+
+    The pixels as they are stored: an EXIF orientation is ignored, as a raw image would not carry it. A 16-bit PNG keeps
+    the high byte, an alpha channel is dropped.
+    """
+    return decode_frame(msg, max_pixels)
 
 
 def frame_to_compressed(frame_YXC: np.ndarray, header: Header, jpeg_quality: int = 90) -> CompressedImage:
@@ -103,53 +74,116 @@ def frame_to_compressed(frame_YXC: np.ndarray, header: Header, jpeg_quality: int
     return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=data)
 
 
-def camera_info(frame_YXC: np.ndarray, header: Header) -> CameraInfo:
-    """CameraInfo of an imagined frame; K stays zero, which sensor_msgs defines as "not calibrated"."""
-    return CameraInfo(header=header, height=frame_YXC.shape[0], width=frame_YXC.shape[1])
+def scaled_camera_info(
+    info: CameraInfo, height: int, width: int, model_height: int, model_width: int, header: Header
+) -> CameraInfo:
+    """The live camera's calibration `info` -> that of the imagined image of height x width pixels.
+
+    On its way the camera image was brought to model_height x model_width by `resize_frame` (centre crop, then resize)
+    and fitted from there into height x width (`letterbox_box`); K and P follow, pixel centres at whole numbers as
+    OpenCV's resize has them. Distortion and R are in coordinates that neither step changes. The camera's binning and
+    region of interest are worked in, so the answer has none. A camera that is not calibrated (K zero) stays so.
+
+    Raises ImageError for a calibration that is no calibration: numbers that are not finite, a size of zero, a region of
+    interest outside of the image.
+    """
+    scaled = CameraInfo(header=header, height=height, width=width, distortion_model=info.distortion_model)
+    if info.k[0] == 0.0:
+        scaled.distortion_model = ""
+        return scaled
+    to_image_33, rows, columns = _sensor_to_image(info)
+    crop = centre_crop(rows, columns, model_height, model_width)
+    whole = (0, 0, model_height, model_width)
+    to_model_33 = _move_matrix(crop, whole)
+    to_output_33 = _move_matrix(whole, letterbox_box(model_height, model_width, height, width))
+    to_frame_33 = to_output_33 @ to_model_33 @ to_image_33
+    with np.errstate(all="ignore"):  # what is not finite is said below
+        scaled.k = (to_frame_33 @ np.array(info.k).reshape(3, 3)).ravel()
+        scaled.p = (to_frame_33 @ np.array(info.p).reshape(3, 4)).ravel()
+    scaled.d, scaled.r = info.d, info.r
+    if not all(np.isfinite(numbers).all() for numbers in (scaled.k, scaled.p, scaled.d, scaled.r)):
+        raise ImageError("camera calibration has a number that is not finite; fix the camera's camera_info")
+    return scaled
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width < 1 or height < 1 or width * height > max_pixels:
+def letterbox_box(rows: int, columns: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """(top, left, rows, columns) of a rows x columns frame fitted into height x width, whole, centred, in proportion."""
+    scale = min(height / rows, width / columns)
+    inner_rows, inner_columns = max(1, round(rows * scale)), max(1, round(columns * scale))
+    return (height - inner_rows) // 2, (width - inner_columns) // 2, inner_rows, inner_columns
+
+
+def robot_action_to_vector(msg: RobotAction) -> np.ndarray:
+    """RobotAction -> float64 (7,): translation [m], rotation vector [rad], gripper (+1 close, -1 open, 0 keep).
+
+    Raises ActionError if one of them is not finite.
+    """
+    moves = (msg.translation, msg.rotation)
+    action = np.array([*(part for move in moves for part in (move.x, move.y, move.z)), msg.gripper])
+    if not np.isfinite(action).all():
+        raise ActionError(f"robot action is {_numbers(action)}; wanted 7 finite numbers; check the policy")
+    return action
+
+
+def vector_to_robot_action(vector: np.ndarray, header: Header) -> RobotAction:
+    """7 numbers as `robot_action_to_vector` gives them -> RobotAction; the gripper is rounded to float32.
+
+    Raises ActionError for another shape, a number that is not finite, or a gripper too large for a float32.
+    """
+    action = np.asarray(vector, dtype=np.float64)
+    if action.shape != (ACTION_SIZE,):
+        raise ActionError(f"robot action has shape {action.shape}; wanted ({ACTION_SIZE},); check the policy")
+    if not (np.isfinite(action).all() and abs(action[6]) <= np.finfo(np.float32).max):
+        raise ActionError(f"robot action is {_numbers(action)}; wanted 7 finite numbers; check the policy")
+    x, y, z, turn_x, turn_y, turn_z, gripper = action.tolist()
+    return RobotAction(
+        header=header,
+        translation=Vector3(x=x, y=y, z=z),
+        rotation=Vector3(x=turn_x, y=turn_y, z=turn_z),
+        gripper=float(np.float32(gripper)),
+    )
+
+
+def _numbers(action_F: np.ndarray) -> str:
+    return f"[{', '.join(f'{number:g}' for number in action_F)}]"
+
+
+def _sensor_to_image(info: CameraInfo) -> tuple[np.ndarray, int, int]:
+    """Pixel matrix (3, 3) from the whole sensor to the image that is published, and that image's rows and columns."""
+    roi = info.roi
+    rows, columns = roi.height or info.height, roi.width or info.width
+    if roi.y_offset + rows > info.height or roi.x_offset + columns > info.width:
         raise ImageError(
-            f"image size {width}x{height} is not between 1 and {max_pixels} pixels; "
-            "publish a smaller image or raise the parameter max_image_pixels"
+            f"camera calibration is for {info.width}x{info.height} pixels, its region of interest {columns}x{rows} at "
+            f"{roi.x_offset},{roi.y_offset} is outside; fix the camera's camera_info"
         )
+    binning_y, binning_x = max(1, info.binning_y), max(1, info.binning_x)
+    rows, columns = rows // binning_y, columns // binning_x
+    if rows < 1 or columns < 1:
+        raise ImageError(
+            f"camera calibration is for an image of {columns}x{rows} pixels; fix the camera's camera_info"
+        )
+    # as image_geometry has it: without the half pixel of an interpolation
+    return (
+        _pixel_matrix(1 / binning_y, 1 / binning_x, -roi.y_offset / binning_y, -roi.x_offset / binning_x),
+        rows,
+        columns,
+    )
+
+
+def _move_matrix(source: tuple[int, int, int, int], target: tuple[int, int, int, int]) -> np.ndarray:
+    """Pixel matrix (3, 3) that takes one box (top, left, rows, columns) to another as an interpolation does."""
+    top, left, rows, columns = source
+    new_top, new_left, new_rows, new_columns = target
+    down, across = new_rows / rows, new_columns / columns
+    shift_y = (0.5 - top) * down - 0.5 + new_top
+    return _pixel_matrix(down, across, shift_y, (0.5 - left) * across - 0.5 + new_left)
+
+
+def _pixel_matrix(down: float, across: float, shift_y: float, shift_x: float) -> np.ndarray:
+    return np.array([[across, 0.0, shift_x], [0.0, down, shift_y], [0.0, 0.0, 1.0]])
 
 
 def _check_frame(frame_YXC: np.ndarray) -> None:
     assert frame_YXC.dtype == np.uint8, frame_YXC.dtype
     assert frame_YXC.ndim == 3 and frame_YXC.shape[2] == 3, frame_YXC.shape
-
-
-def _compressed_size(data: bytes, format_name: str) -> tuple[int, int]:
-    """(width, height) from the file's own header, without decoding."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and len(data) >= 24:
-        return struct.unpack(">II", data[16:24])
-    if data[:2] == b"\xff\xd8":
-        size = _jpeg_size(data)
-        if size is not None:
-            return size
-        raise ImageError(
-            f"JPEG image of {len(data)} bytes has no frame header (truncated?); fix the publisher"
-        )
-    raise ImageError(
-        f"compressed image of {len(data)} bytes (format {format_name[:40]!r}) is neither JPEG nor PNG; "
-        "publish one of these"
-    )
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    position = 2
-    while position + 9 <= len(data):
-        if data[position] != 0xFF:
-            return None
-        marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        # start-of-frame markers, without DHT (C4), JPG (C8) and DAC (CC)
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", data[position + 5 : position + 9])
-            return width, height
-        position += 2 + struct.unpack(">H", data[position + 2 : position + 4])[0]
-    return None

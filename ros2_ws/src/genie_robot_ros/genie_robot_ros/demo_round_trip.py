@@ -55,6 +55,7 @@ def run_round_trip(
     result: dict[str, Any] = _echo_baseline(out, environment) if baseline else {}
     parameters = out / "parameters.yaml"
     settings = {"model_path": str(model), "device": device, "seed": seed, "autostart": True}
+    settings["command_queue_size"] = max(burst, 1)  # the whole burst waits, nothing may be refused
     # JSON is YAML, and quotes what a path may contain
     parameters.write_text(json.dumps({"/**": {"ros__parameters": settings}}) + "\n")
     node = _python("simulator_node", "--ros-args", "--params-file", str(parameters))

@@ -55,6 +55,7 @@ def diagnostic_array(
     error: str | None,
     world_problem: str | None,
     camera_problem: str | None,
+    camera_error: str | None,
     state: str,
     world_values: Mapping[str, object],
     camera_values: Mapping[str, object],
@@ -69,11 +70,14 @@ def diagnostic_array(
     world = _status(
         f"{node_name}: world model", hardware_id, level, message, {"state": state, **world_values}
     )
+    camera_level = DiagnosticStatus.OK if camera_problem is None else DiagnosticStatus.WARN
+    if camera_error is not None:
+        camera_level = DiagnosticStatus.ERROR
     camera = _status(
         f"{node_name}: camera",
         hardware_id,
-        DiagnosticStatus.OK if camera_problem is None else DiagnosticStatus.WARN,
-        camera_problem or "ok",
+        camera_level,
+        camera_error or camera_problem or "ok",
         camera_values,
     )
     array = DiagnosticArray(status=[world, camera])

@@ -1,11 +1,14 @@
-"""The floor of this machine: what rclpy and DDS alone cost for one action out and one 64x64 image back.
+"""The floor of this machine: what rclpy and DDS alone cost for the messages of the simulator, with nothing behind them.
 
 $ python -m genie_robot_ros.echo_baseline serve       # one process
 $ python -m genie_robot_ros.echo_baseline measure     # another: prints JSON {echo_p50_ms, echo_p99_ms}
+
+`benchmarks/ros.py` drives the same server in turns with the simulator.
 """
 
 from __future__ import annotations
 
+import argparse
 import array
 import gc
 import json
@@ -15,8 +18,10 @@ import time
 import numpy as np
 import rclpy
 from genie_robot_interfaces.msg import LatentAction
+from genie_robot_interfaces.srv import Reset
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 ROUNDS = 200
@@ -26,17 +31,42 @@ PAUSE_S = (
 TIMEOUT_S = 120.0
 
 
-def serve() -> None:
-    """Answer each action with a constant image that carries the action's stamp."""
-    node = Node("echo_server")
-    image = Image(height=64, width=64, encoding="rgb8", step=192, data=array.array("B", bytes(64 * 64 * 3)))
-    images = node.create_publisher(Image, "echo/image", 10)
+def serve(name: str, height: int, width: int, work_ms: float) -> None:
+    """Answer each action with an image that carries its stamp, each reset with its last frame or the camera's.
+
+    `work_ms`: compute for so long before each answer, as a model does, so that caches and processes are as cold as after
+    one. How long it really was is in the image's frame_id and in the answer's message [ms].
+    """
+    node = Node(f"{name}_server")
+    image = Image(height=height, width=width, encoding="rgb8", step=3 * width)
+    image.data = array.array("B", bytes(3 * height * width))
+    latest = image
+    images = node.create_publisher(Image, f"{name}/imagined/image_raw", 50)
+    matrix = np.random.default_rng(0).random((256, 256), dtype=np.float32)
+
+    def work() -> str:
+        began_s = time.perf_counter()
+        while time.perf_counter() - began_s < 1e-3 * work_ms:
+            matrix @ matrix
+        return f"{1e3 * (time.perf_counter() - began_s):.4f}"
 
     def answer(msg: LatentAction) -> None:
         image.header.stamp = msg.header.stamp
+        image.header.frame_id = work()
         images.publish(image)
 
-    node.create_subscription(LatentAction, "echo/action", answer, 10)
+    def keep(msg: Image) -> None:
+        nonlocal latest
+        latest = msg
+
+    def reset(request: Reset.Request, response: Reset.Response) -> Reset.Response:
+        response.image = latest if request.use_latest_frames else request.frames[-1]
+        response.success, response.message = True, work()
+        return response
+
+    node.create_subscription(Image, f"{name}/image_raw", keep, qos_profile_sensor_data)
+    node.create_subscription(LatentAction, f"{name}/latent_action", answer, 500)
+    node.create_service(Reset, f"{name}/reset", reset)
     rclpy.spin(node)
 
 
@@ -46,8 +76,9 @@ def measure() -> dict[str, float]:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     arrived_s: list[float] = []
-    node.create_subscription(Image, "echo/image", lambda _: arrived_s.append(time.perf_counter()), 10)
-    actions = node.create_publisher(LatentAction, "echo/action", 10)
+    topic = "echo/imagined/image_raw"
+    node.create_subscription(Image, topic, lambda _: arrived_s.append(time.perf_counter()), 10)
+    actions = node.create_publisher(LatentAction, "echo/latent_action", 10)
     deadline = time.monotonic() + TIMEOUT_S
 
     def spin_until(done) -> None:
@@ -56,7 +87,7 @@ def measure() -> dict[str, float]:
                 raise TimeoutError(f"no echo server within {TIMEOUT_S:g} s")
             executor.spin_once(timeout_sec=0.1)
 
-    spin_until(lambda: actions.get_subscription_count() > 0 and node.count_publishers("echo/image") > 0)
+    spin_until(lambda: actions.get_subscription_count() > 0 and node.count_publishers(topic) > 0)
     times_ms = []
     gc.freeze()
     for k in range(ROUNDS):
@@ -71,14 +102,17 @@ def measure() -> dict[str, float]:
 
 def main() -> int:
     """`serve` or `measure`."""
-    what = sys.argv[1] if len(sys.argv) > 1 else ""
-    if what not in ("serve", "measure"):
-        print("echo_baseline: give `serve` or `measure`", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="echo_baseline", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("serve", "measure"))
+    parser.add_argument("--name", default="echo", help="of `serve`: prefix of its topics and its service")
+    parser.add_argument("--work-ms", type=float, default=0.0, help="that `serve` computes before each answer")
+    parser.add_argument("--height", type=int, default=64, help="of the images that `serve` sends")
+    parser.add_argument("--width", type=int, default=64)
+    args = parser.parse_args()
     rclpy.init()
     try:
-        if what == "serve":
-            serve()
+        if args.what == "serve":
+            serve(args.name, args.height, args.width, args.work_ms)
         else:
             print(json.dumps(measure()))
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -8,7 +8,8 @@ one is warm coloured and larger. Namespaces: `codes` (one marker per code, id = 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from geometry_msgs.msg import Point, Quaternion, Vector3
@@ -26,18 +27,29 @@ STILL_FRACTION = 0.25
 GRIPPER_THRESHOLD = 0.02
 # Two arrows closer than this angle [rad] would hide each other: they are set side by side.
 SAME_DIRECTION_RAD = math.radians(20)
+DOWNWARD = 0.7  # sine of the slope from which an arrow counts as one that points down
 
 ACTIVE_LENGTH = 1.35
 ROSETTE_HOLE = 0.15  # arrows start this far from the centre, in units of `scale`
 
 
+NO_COUNTS: Mapping[int, int] = MappingProxyType({})
+
+
 def latent_action_markers(
-    actions: Sequence[LatentAction], active_code: int | None, frame_id: str, scale: float = 0.3
+    actions: Sequence[LatentAction],
+    active_code: int | None,
+    frame_id: str,
+    scale: float = 0.12,
+    counts: Mapping[int, int] = NO_COUNTS,
 ) -> MarkerArray:
-    """Markers of all codes; `scale` is the length [m] of the longest arrow that is not active."""
+    """Markers of all codes; `scale` is the length [m] of the longest arrow that is not active.
+
+    `counts` says how often each code was used; the labels of those that were show it: "3 left x12".
+    """
     kinds = classify(actions)
     directions = {a.code: np.asarray(a.displacement_m, float) for a in actions if kinds[a.code] == "arrow"}
-    offsets = _side_offsets(directions)
+    ranks = _ranks(directions)
     longest_m = max((float(np.linalg.norm(d)) for d in directions.values()), default=1.0)
     slots = [a.code for a in actions if kinds[a.code] != "arrow"]
 
@@ -51,10 +63,14 @@ def latent_action_markers(
             norm = float(np.linalg.norm(displacement))
             length = scale * (ACTIVE_LENGTH if active else 0.5 + 0.5 * norm / longest_m)
             direction = displacement / norm
-            start = direction * ROSETTE_HOLE * scale + offsets[action.code] * scale
+            start = (direction * ROSETTE_HOLE + _aside(direction) * 0.3 * ranks[action.code]) * scale
             tip = start + direction * length
             markers.append(_arrow(action.code, frame_id, start, tip, scale, active, color))
-            label_at = tip + direction * 0.12 * scale
+            # above the tip, or below a tip that points down; names of arrows side by side would run into each other
+            away = (0.16 + 0.3 * ranks[action.code] + 0.1 * active) * (
+                -1.0 if direction[2] < -DOWNWARD else 1.0
+            )
+            label_at = tip + (direction * 0.12 + np.array([0.0, 0.0, away])) * scale
         else:
             place = _slot(slots.index(action.code), len(slots), scale)
             if kinds[action.code] == "still":
@@ -63,7 +79,7 @@ def latent_action_markers(
                 closing = kinds[action.code] == "close"
                 markers.append(_jaws(action.code, frame_id, place, scale, closing, active, color))
             label_at = place + np.array([0.0, 0.0, 0.32 * scale])
-        markers.append(_label(action, frame_id, label_at, scale, active))
+        markers.append(_label(action, frame_id, label_at, scale, active, counts.get(action.code, 0)))
     return MarkerArray(markers=markers)
 
 
@@ -82,22 +98,23 @@ def classify(actions: Sequence[LatentAction]) -> dict[int, str]:
     return kinds
 
 
-def _side_offsets(directions: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-    """A sideways shift for each arrow that points where an earlier one does, in units of scale."""
-    offsets: dict[int, np.ndarray] = {}
-    for code, direction in directions.items():
-        unit = direction / np.linalg.norm(direction)
-        earlier = [
-            other
-            for other in offsets
-            if np.dot(unit, directions[other] / np.linalg.norm(directions[other]))
-            > math.cos(SAME_DIRECTION_RAD)
-        ]
-        aside = np.cross(unit, [0.0, 0.0, 1.0])
-        if np.linalg.norm(aside) < 0.1:  # the arrow is vertical
-            aside = np.array([0.0, 1.0, 0.0])
-        offsets[code] = aside / np.linalg.norm(aside) * 0.3 * len(earlier)
-    return offsets
+def _ranks(directions: dict[int, np.ndarray]) -> dict[int, int]:
+    """Code -> how many codes before it point the same way: 0 for most."""
+    units = {code: direction / np.linalg.norm(direction) for code, direction in directions.items()}
+    return {
+        code: sum(
+            other < code and np.dot(unit, units[other]) > math.cos(SAME_DIRECTION_RAD) for other in units
+        )
+        for code, unit in units.items()
+    }
+
+
+def _aside(direction: np.ndarray) -> np.ndarray:
+    """A level unit vector square to a unit direction: where the next arrow of the same direction goes."""
+    aside = np.cross(direction, [0.0, 0.0, 1.0])
+    if np.linalg.norm(aside) < 0.1:  # the arrow is vertical
+        aside = np.array([0.0, 1.0, 0.0])
+    return aside / np.linalg.norm(aside)
 
 
 def _slot(index: int, count: int, scale: float) -> np.ndarray:
@@ -156,10 +173,13 @@ def _jaws(
     return marker
 
 
-def _label(action: LatentAction, frame_id: str, place: np.ndarray, scale: float, active: bool) -> Marker:
+def _label(
+    action: LatentAction, frame_id: str, place: np.ndarray, scale: float, active: bool, count: int
+) -> Marker:
     marker = _marker(Marker.TEXT_VIEW_FACING, action.code, frame_id, ACTIVE_COLOR if active else LABEL_COLOR)
     marker.ns = "labels"
     marker.pose.position = _point(place)
     marker.scale = Vector3(x=0.0, y=0.0, z=scale * (0.2 if active else 0.16))
-    marker.text = f"{action.code} {action.name or '(unmeasured)'}"
+    used = f" x{count}" if count else ""
+    marker.text = f"{action.code} {action.name or '(unmeasured)'}{used}"
     return marker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -37,12 +38,44 @@ class Parameter:
 
 PARAMETERS = (
     Parameter("model_path", "", "model folder to load (config.yaml, model.safetensors, latent_actions.json)"),
+    Parameter(
+        "probe_path", "", "state probe that reads the gripper's place for imagined/gripper_path; empty: none"
+    ),
     Parameter("device", "cpu", "torch device of the model, for example cpu, cuda or cuda:0"),
     Parameter("dtype", "float32", "number format of the model", choices=("float32", "bfloat16")),
-    Parameter("maskgit_steps", 8, "refinement passes per imagined frame: more is slower and finer", 1, 64),
-    Parameter("temperature", 0.3, "sampling temperature; 0 always takes the likeliest token", 0.0, 10.0),
+    Parameter(
+        "maskgit_steps", 8, "refinement passes per imagined frame: more is slower and finer", 1, 64, live=True
+    ),
+    Parameter(
+        "temperature", 0.3, "sampling temperature; 0 always takes the likeliest token", 0.0, 10.0, live=True
+    ),
     Parameter("seed", 0, "seed of an episode whose ~/reset gives none", 0, 2**31 - 1, live=True),
     Parameter("autostart", True, "configure and activate at start, without a lifecycle manager"),
+    Parameter(
+        "mode",
+        "step",
+        "step: a frame per command; realtime: frames at rate_hz with the command in force; shadow: follow the camera",
+        choices=("step", "realtime", "shadow"),
+        live=True,
+    ),
+    Parameter("rate_hz", 0.0, "realtime: frames per second; 0: the model's own rate", 0.0, 1000.0, live=True),
+    Parameter(
+        "late_policy",
+        "slow",
+        "realtime, when the model is late: slow (imagined time falls behind) or drop (ticks are skipped)",
+        choices=("slow", "drop"),
+        live=True,
+    ),
+    Parameter(
+        "command_timeout_s",
+        1.0,
+        "realtime and shadow: how long a command stays in force; then the world stands still; 0: for ever",
+        0.0,
+        3600.0,
+        live=True,
+    ),
+    Parameter("horizon", 4, "shadow: frames imagined from each camera frame", 1, 64, live=True),
+    Parameter("publish_clock", False, "publish imagined time on /clock, for nodes with use_sim_time"),
     Parameter("image_transport", "raw", "which camera topic to read", choices=("raw", "compressed")),
     Parameter(
         "image_reliability",
@@ -51,14 +84,31 @@ PARAMETERS = (
         choices=("best_effort", "reliable"),
     ),
     Parameter("max_image_pixels", 4096 * 4096, "larger camera images are dropped", 1, 2**31 - 1),
+    Parameter(
+        "camera_timeout_s", 2.0, "a camera silent for longer is reported as stopped", 0.01, 3600.0, live=True
+    ),
+    Parameter("output_height", 0, "height of the imagined images; 0: the model's", 0, 8192),
+    Parameter("output_width", 0, "width of the imagined images; 0: the model's", 0, 8192),
     Parameter("jpeg_quality", 90, "quality of imagined/image_raw/compressed", 1, 100, live=True),
     Parameter(
-        "command_queue_size", 1000, "commands that may wait for the model; more are rejected", 1, 100_000
+        "contact_sheet_delay_s",
+        0.5,
+        "imagined/contact_sheet is made when no command came for so long, and only while somebody listens",
+        0.0,
+        3600.0,
+        live=True,
+    ),
+    Parameter(
+        "command_queue_size",
+        100,
+        "commands that may wait for the model; more are rejected and counted",
+        1,
+        100_000,
     ),
     Parameter(
         "marker_frame", "base_link", "frame_id of the action markers: the robot's base, x forward y left z up"
     ),
-    Parameter("marker_scale", 0.3, "length of the longest action arrow [m]", 0.001, 100.0),
+    Parameter("marker_scale", 0.12, "length of the longest action arrow [m]", 0.001, 100.0),
 )
 
 
@@ -68,11 +118,27 @@ def declare_parameters(node: Node) -> None:
         node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
 
 
+def combination_refusal(
+    publishes_clock: bool, uses_sim_time: bool, output_height: int, output_width: int
+) -> str | None:
+    """Why these parameters do not go together, or None if they do; asked when the node is configured."""
+    if publishes_clock and uses_sim_time:
+        return "publish_clock makes the time on /clock and use_sim_time takes it from there; set one of them to false"
+    if (output_height == 0) != (output_width == 0):
+        return (
+            f"output_height is {output_height} and output_width {output_width}; give both, or neither for the "
+            "model's size"
+        )
+    return None
+
+
 def refusal(name: str, value: object, configured: bool) -> str | None:
     """Why `name` may not be set to `value` now, or None if it may."""
     parameter = next((p for p in PARAMETERS if p.name == name), None)
     if parameter is None:
         return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{name} is {value}, it must be a finite number"
     if parameter.choices and value not in parameter.choices:
         return f"{name} is {value!r}, it must be one of {', '.join(parameter.choices)}"
     if configured and not parameter.live:

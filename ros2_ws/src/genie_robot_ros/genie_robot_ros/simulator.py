@@ -1,55 +1,23 @@
-"""The simulator without ROS: camera frames in, imagined frames out. Not thread-safe except `CameraBuffer`."""
+"""The simulator without ROS: prompts and actions in, imagined frames out. For the model thread alone."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-import genie_robot
-from genie_robot import WorldModel, WorldSession
+from genie_robot import WorldSession
+from genie_robot.config import SamplingConfig
 from genie_robot.data.resize import resize_frame
 from genie_robot.errors import ActionError, ImageError
+from genie_robot_ros.camera_buffer import Prompt
+from genie_robot_ros.realtime import Command
+from genie_robot_ros.world import World
 
-PROMPT_CODE = -1  # stands where a latent action's code would, for the frame that shows the prompt
-MAX_PROMPT_FRAMES = 16
-
-
-@dataclass(frozen=True)
-class WorldSettings:
-    """What to load and how to sample."""
-
-    model_path: str
-    device: str = "cpu"
-    dtype: str = "float32"
-    maskgit_steps: int = 8
-    temperature: float = 0.3
-    seed: int = 0
-
-
-def load_world(settings: WorldSettings) -> tuple[WorldModel, WorldSession]:
-    """Open a model folder and a session on it; `genie_robot.errors` if the folder is missing or damaged."""
-    model = genie_robot.load(settings.model_path, device=settings.device, dtype=settings.dtype)
-    session = WorldSession(
-        model,
-        maskgit_steps=settings.maskgit_steps,
-        temperature=settings.temperature,
-        seed=settings.seed,
-    )
-    return model, session
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """Frames to start from, oldest first, one step apart; the stamp is the last frame's."""
-
-    frames_TYXC: np.ndarray
-    stamp_ns: int
-    frame_id: str
+PROMPT_CODE = -1  # stands where a latent action's code would, for frames that no action made
 
 
 @dataclass(frozen=True)
@@ -61,47 +29,10 @@ class ImaginedFrame:
     frame_id: str
     sequence: int
     episode: int
+    seed: int
     code: int
     name: str
     model_ms: float
-
-
-class CameraBuffer:
-    """The camera's latest frames at the model's size, so that a prompt can be cut at the model's frame rate."""
-
-    def __init__(self, height: int, width: int, dt_s: float) -> None:
-        self._height, self._width = height, width
-        self._dt_ns = round(dt_s * 1e9)
-        self._frames: deque[tuple[int, np.ndarray]] = deque()
-        self._frame_id = ""
-        self._lock = threading.Lock()
-
-    def add(self, frame_YXC: np.ndarray, stamp_ns: int, frame_id: str) -> None:
-        """Keep a frame (uint8, any size). A stamp older than the last one, or another camera, starts afresh."""
-        small_YXC = resize_frame(frame_YXC, self._height, self._width)
-        with self._lock:
-            if self._frames and (stamp_ns < self._frames[-1][0] or frame_id != self._frame_id):
-                self._frames.clear()
-            self._frames.append((stamp_ns, small_YXC))
-            self._frame_id = frame_id
-            while self._frames[0][0] < stamp_ns - MAX_PROMPT_FRAMES * self._dt_ns:
-                self._frames.popleft()
-
-    def prompt(self) -> Prompt | None:
-        """The latest frame and those one, two ... steps before it, as far back as there is no gap."""
-        with self._lock:
-            frames, frame_id = list(self._frames), self._frame_id
-        if not frames:
-            return None
-        stamp_ns, latest_YXC = frames[-1]
-        chosen = [latest_YXC]
-        while len(chosen) < MAX_PROMPT_FRAMES:
-            wanted_ns = stamp_ns - len(chosen) * self._dt_ns
-            nearest_ns, frame_YXC = min(frames, key=lambda item: abs(item[0] - wanted_ns))
-            if abs(nearest_ns - wanted_ns) > self._dt_ns // 4:
-                break
-            chosen.append(frame_YXC)
-        return Prompt(np.stack(chosen[::-1]), stamp_ns, frame_id)
 
 
 class LatencyStatistics:
@@ -123,17 +54,52 @@ class LatencyStatistics:
 
 
 class Simulator:
-    """A world session with stamps, names and statistics."""
+    """One imagined world with stamps, names, counts and statistics. Deterministic: prompt, seed and actions decide."""
 
-    def __init__(self, model: WorldModel, session: WorldSession) -> None:
-        self.model = model
-        self.model_hash = model.hash  # kept: it is computed from all weights
+    def __init__(self, world: World, sampling: SamplingConfig) -> None:
+        self.world, self.model = world, world.model
         self.latency = LatencyStatistics()
-        self._session = session
-        self._names = {action.code: action.name for action in model.latent_actions}
+        self.uses: Counter[int] = Counter()
+        self.episode = 0
+        self.sequence = 0
+        self._session = WorldSession(
+            self.model, maskgit_steps=sampling.steps, temperature=sampling.temperature
+        )
+        self._names = {action.code: action.name for action in self.model.latent_actions}
         self._prompt: Prompt | None = None
-        self._sequence = 0
-        self._episode = 0
+        self._present: ImaginedFrame | None = None
+        self._seed = 0
+
+    @property
+    def prompt(self) -> Prompt:
+        """What the episode began from; ActionError if none has begun."""
+        if self._prompt is None:
+            raise ActionError(
+                "no prompt yet; publish a camera image and call ~/reset with use_latest_frames, "
+                "or give it frames"
+            )
+        return self._prompt
+
+    @property
+    def present(self) -> ImaginedFrame:
+        """The newest frame; ActionError before the first reset."""
+        _ = self.prompt
+        assert self._present is not None
+        return self._present
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was a reset."""
+        return self._prompt is not None
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How frames are drawn; may be set at any time, from any thread, and holds from the next frame on."""
+        return self._session.sampling
+
+    @sampling.setter
+    def sampling(self, sampling: SamplingConfig) -> None:
+        self._session.sampling = sampling
 
     def warm_up(self) -> None:
         """One step on a black frame, so that the first real one is not the slow one."""
@@ -143,8 +109,10 @@ class Simulator:
 
     def fit_frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """RGB frames of any size, oldest first -> uint8 (T, Y, X, 3) at the model's size."""
-        if not frames:
-            raise ImageError("no prompt frames; give at least one in `frames`, or set use_latest_frames")
+        if len(frames) == 0:
+            raise ImageError(
+                "no prompt frames; give at least one in `frames`, a `dataset`, or set use_latest_frames"
+            )
         return np.stack(
             [resize_frame(frame, self.model.image_height, self.model.image_width) for frame in frames]
         )
@@ -153,29 +121,62 @@ class Simulator:
         """Start an episode; returns the last prompt frame as the model sees it (sequence 0)."""
         begun = time.perf_counter()
         frame_YXC = self._session.reset(prompt.frames_TYXC, seed=seed)
-        self._prompt = prompt
-        self._sequence = 0
-        self._episode += 1
-        return self._imagined(frame_YXC, PROMPT_CODE, "prompt", 1e3 * (time.perf_counter() - begun))
+        self._prompt, self._seed = prompt, seed
+        self.sequence = 0
+        self.episode += 1
+        return self._imagined(frame_YXC, PROMPT_CODE, "prompt", begun)
 
-    def step(self, code: int) -> ImaginedFrame:
+    def code_of(self, command: Command) -> int:
+        """The latent action of a command; ActionError for an unknown code or a robot action that cannot be one."""
+        if command.vector is None:
+            if not 0 <= command.code < self.model.num_actions:
+                raise ActionError(
+                    f"unknown action code {command.code}; the model has codes 0 to {self.model.num_actions - 1} "
+                    "(see ~/get_codebook)"
+                )
+            return command.code
+        adapter = self.world.adapter
+        if adapter is None:
+            raise ActionError(
+                "this model has no action_adapter.json, so it takes latent actions only; fit one with `genie-robot "
+                "actions MODEL --data FOLDER --write` on a dataset that has actions"
+            )
+        return int(adapter.code(adapter.from_si(command.vector)))
+
+    def step(self, command: Command) -> ImaginedFrame:
         """Imagine the next frame; ActionError for an unknown code or without a prompt."""
-        if self._prompt is None:
-            raise ActionError(
-                "no prompt yet; publish a camera image and call ~/reset with use_latest_frames, "
-                "or give it frames"
-            )
-        if not 0 <= code < self.model.num_actions:
-            raise ActionError(
-                f"unknown action code {code}; the model has codes 0 to {self.model.num_actions - 1} "
-                "(see ~/get_codebook)"
-            )
+        _ = self.prompt
+        code = self.code_of(command)
         begun = time.perf_counter()
         frame_YXC = self._session.step(code)
-        model_ms = 1e3 * (time.perf_counter() - begun)
-        self._sequence += 1
-        self.latency.add(model_ms)
-        return self._imagined(frame_YXC, code, self.name_of(code), model_ms)
+        self.sequence += 1
+        self.uses[code] += 1
+        imagined = self._imagined(frame_YXC, code, self.name_of(code), begun)
+        self.latency.add(imagined.model_ms)
+        return imagined
+
+    def hold(self) -> ImaginedFrame:
+        """The present frame once more, a step later: what a camera shows of a world in which nothing acts."""
+        frame_YXC = self.present.frame_YXC
+        self.sequence += 1
+        return self._imagined(frame_YXC, PROMPT_CODE, "hold", time.perf_counter())
+
+    def skip(self, ticks: int) -> None:
+        """Let the stamps jump over ticks for which no frame was made."""
+        self.sequence += ticks
+
+    def futures(self, codes_FS: np.ndarray) -> np.ndarray:
+        """Frames (F, S, Y, X, 3) of F futures of S codes each, with one noise for all; the world does not move."""
+        return np.stack(list(self.futures_by_step(codes_FS)), axis=1)
+
+    def futures_by_step(self, codes_FS: np.ndarray) -> Iterator[np.ndarray]:
+        """The same, frames (F, Y, X, 3) of one step after the other."""
+        _ = self.prompt
+        for code in np.unique(codes_FS):
+            self.code_of(Command(0, int(code)))
+        session = self._session.fork(len(codes_FS))
+        for codes_F in codes_FS.T:
+            yield session.step(codes_F)
 
     def name_of(self, code: int) -> str:
         """The measured name of a code, "" if it has none."""
@@ -186,16 +187,18 @@ class Simulator:
         codes_BT, probabilities_BTA = self.model.infer_actions(prompt.frames_TYXC[None, -2:])
         return int(codes_BT[0, -1]), np.asarray(probabilities_BTA[0, -1], np.float32)
 
-    def _imagined(self, frame_YXC: np.ndarray, code: int, name: str, model_ms: float) -> ImaginedFrame:
-        assert self._prompt is not None
-        stamp_ns = self._prompt.stamp_ns + self._sequence * round(self.model.dt_s * 1e9)
-        return ImaginedFrame(
+    def _imagined(self, frame_YXC: np.ndarray, code: int, name: str, begun_s: float) -> ImaginedFrame:
+        model_ms = 1e3 * (time.perf_counter() - begun_s)
+        stamp_ns = self.prompt.stamp_ns + self.sequence * round(self.model.dt_s * 1e9)
+        self._present = ImaginedFrame(
             frame_YXC=frame_YXC,
             stamp_ns=stamp_ns,
-            frame_id=self._prompt.frame_id,
-            sequence=self._sequence,
-            episode=self._episode,
+            frame_id=self.prompt.frame_id,
+            sequence=self.sequence,
+            episode=self.episode,
+            seed=self._seed,
             code=code,
             name=name,
             model_ms=model_ms,
         )
+        return self._present

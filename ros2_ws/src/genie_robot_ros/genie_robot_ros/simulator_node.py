@@ -1,108 +1,121 @@
-"""The lifecycle node `genie_simulator`: a thin shell over `Simulator`, `Worker` and the converters.
+"""The lifecycle node `genie_simulator`: wires topics, services and the rollout action to a `Simulator`.
 
-All model work happens in one worker thread, in the order of arrival; callbacks only enqueue. So one executor thread
-is enough, and faster: with MultiThreadedExecutor a command costs twice the CPU time.
+All model work happens in one thread (`model_thread`), in the order of arrival; callbacks only enqueue, and never block.
+Camera and commands have an executor of their own (`spin`): with a MultiThreadedExecutor a command costs twice the time.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import sys
-from collections.abc import Awaitable, Callable
-from concurrent.futures import CancelledError, Future
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+import numpy as np
 import rclpy
-from builtin_interfaces.msg import Time
-from diagnostic_msgs.msg import DiagnosticArray
-from genie_robot_interfaces.msg import CodebookEntry, LatentAction
-from genie_robot_interfaces.srv import GetCodebook, Reset, Step
-from geometry_msgs.msg import Vector3
+import torch
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.executors import Executor
+from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.task import Future as RosFuture
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Int32
-from std_srvs.srv import Trigger
+from rclpy.utilities import remove_ros_args
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
 
+from genie_robot.config import SamplingConfig
 from genie_robot.errors import GenieError
 from genie_robot_ros import convert
-from genie_robot_ros.diagnostics import ProblemLog, diagnostic_array, one_line
-from genie_robot_ros.outputs import Outputs
-from genie_robot_ros.parameters import declare_parameters, refusal
-from genie_robot_ros.simulator import (
-    CameraBuffer,
-    ImaginedFrame,
-    Prompt,
-    Simulator,
-    WorldSettings,
-    load_world,
-)
-from genie_robot_ros.spin import run_node
-from genie_robot_ros.worker import RefusedError, Worker
+from genie_robot_ros.background import Background
+from genie_robot_ros.camera_buffer import CameraBuffer, Prompt
+from genie_robot_ros.commands import Commands
+from genie_robot_ros.diagnostics import ProblemLog, one_line
+from genie_robot_ros.inputs import CameraInput
+from genie_robot_ros.model_thread import Lane, RefusedError
+from genie_robot_ros.outputs import Outputs, header_of, info_of, letterbox
+from genie_robot_ros.parameters import combination_refusal, declare_parameters, refusal
+from genie_robot_ros.rollout_server import RolloutServer
+from genie_robot_ros.services import Services
+from genie_robot_ros.simulator import ImaginedFrame, Simulator
+from genie_robot_ros.spin import run_nodes
+from genie_robot_ros.status import StatusPublisher
+from genie_robot_ros.transitions import refuse_impossible_transitions
+from genie_robot_ros.world import Worlds, WorldSettings
 
-# Commands are small: a deep history costs nothing, and a burst sent faster than Python takes it is not lost.
-COMMAND_DEPTH = 500
-CAMERA_DEPTH = 5
-MAX_REPEAT = 1000
 INACTIVE = "the simulator is not active; configure and activate it (or start it with autostart:=true)"
-NO_STAMP = Time()
+UNCONFIGURED = "the simulator is not configured; its last error is on /diagnostics"
 
 
 class GenieSimulator(LifecycleNode):
-    """Camera images and latent actions in, imagined frames out. See README.md for topics and parameters."""
+    """Camera images and actions in, imagined frames out. See ros2_ws/README.md for topics and parameters.
 
-    def __init__(self, **node_arguments: Any) -> None:
+    `worlds` are the models of this process, which several nodes share.
+    """
+
+    def __init__(self, worlds: Worlds, **node_arguments: Any) -> None:
         super().__init__("genie_simulator", **node_arguments)
-        self._simulator: Simulator | None = None
-        self._camera: CameraBuffer | None = None
-        self._camera_subscription = None
-        self._camera_frames = 0
-        self._worker: Worker | None = None
-        self._error: str | None = None
-        self._active_code: int | None = None
-        self._last_inferred_ns = 0
-        self._world_problems, self._camera_problems = ProblemLog(), ProblemLog()
+        self._worlds = worlds
+        self.simulator: Simulator | None = None
+        self.camera: CameraInput | None = None
+        self.lane: Lane | None = None
+        self.error: str | None = None
+        self.world_problems, self.camera_problems = ProblemLog(), ProblemLog()
+        # Served by an executor of their own, see spin.NodeExecutor: camera, commands, and the services of the control loop
+        self.streams = MutuallyExclusiveCallbackGroup()
+        self.quick_groups: set[CallbackGroup] = {self.streams}
+        refuse_impossible_transitions(self)
         declare_parameters(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
-
-        # Services wait for the model (as coroutines); a group of their own lets all else go on meanwhile.
-        services = MutuallyExclusiveCallbackGroup()
-        self._outputs = Outputs(self)
-        self.create_subscription(LatentAction, "latent_action", self._on_latent_action, COMMAND_DEPTH)
-        self.create_subscription(Int32, "~/action_index", self._on_action_index, COMMAND_DEPTH)
-        self.create_service(Reset, "~/reset", self._on_reset, callback_group=services)
-        self.create_service(Trigger, "~/reset_latest", self._on_reset_latest, callback_group=services)
-        self.create_service(Step, "~/step", self._on_step, callback_group=services)
-        self.create_service(GetCodebook, "~/get_codebook", self._on_get_codebook)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(1.0, self._publish_diagnostics)
-        if self._value("autostart"):
+        self.add_post_set_parameters_callback(self._on_parameters_set)
+        self.outputs = Outputs(self, publish_clock=self.value("publish_clock"))
+        self.commands = Commands(self)
+        self.rollout = RolloutServer(self)
+        self._background = Background(self)
+        self._service_set = Services(self)
+        StatusPublisher(self)
+        if self.value("autostart"):
             self._autostart_timer = self.create_timer(0.0, self._autostart)
+
+    def value(self, name: str) -> Any:
+        """The present value of a parameter."""
+        return self.get_parameter(name).value
 
     # Lifecycle
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and warm it up; a bad model folder is one ERROR line and leaves the node unconfigured."""
-        names = ("model_path", "device", "dtype", "maskgit_steps", "temperature", "seed")
-        settings = WorldSettings(**{name: self._value(name) for name in names})
+        names = ("model_path", "probe_path", "device", "dtype")
+        settings = WorldSettings(**{name: self.value(name) for name in names})
         try:
-            model, session = load_world(settings)
-            simulator = Simulator(model, session)
-            simulator.warm_up()
-        except (GenieError, OSError, RuntimeError) as error:
-            # RuntimeError is torch's, for example for a device that is not there
-            self._error = f"cannot load the model from {settings.model_path!r}: {one_line(error)}"
-            self.get_logger().error(self._error)
+            self._check_combination()
+            world = self._worlds.load(settings)
+            simulator = Simulator(world, self._sampling())
+            # in the model thread, as all model work: another session may be at work on the same model
+            warm_up = self._worlds.thread.lane(1, self._background.failed)
+            try:
+                warm_up.submit(lambda _: simulator.warm_up()).result()
+            finally:
+                warm_up.close("")
+        except Exception as error:  # any, such as torch's AssertionError for cuda: rclpy would be silent
+            self.error = f"cannot load the model from {settings.model_path!r}: {one_line(error)}"
+            self.get_logger().error(self.error)
             return TransitionCallbackReturn.FAILURE
-        self._error = None
-        self._simulator = simulator
-        self._camera = CameraBuffer(model.image_height, model.image_width, model.dt_s)
-        self._subscribe_camera()
+        self.error = None
+        self.simulator = simulator
+        model = world.model
+        self.camera = CameraInput(
+            self,
+            CameraBuffer(model.image_height, model.image_width, model.dt_s, model.max_prompt_frames),
+            self.camera_problems,
+            transport=self.value("image_transport"),
+            reliability=self.value("image_reliability"),
+            group=self.streams,
+            max_pixels=self.value("max_image_pixels"),
+            on_frame=self._background.on_camera_frame,
+        )
         gc.collect()
         gc.freeze()  # else each full collection walks all of torch and holds a frame back by tens of ms
         self.get_logger().info(
@@ -112,18 +125,20 @@ class GenieSimulator(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start the worker: commands are answered from here on."""
+        """Open a lane in the model thread: commands are answered from here on."""
         result = super().on_activate(state)
-        self._worker = Worker(self._value("command_queue_size"), idle_job=self._infer_action)
-        self._publish_markers(None)
+        self.lane = self._worlds.thread.lane(self.value("command_queue_size"), self._background.failed)
+        self._background.publish_markers(None)
+        self.commands.start()
+        assert self.camera is not None
         self.get_logger().info(
-            f"active: camera {self._camera_subscription.topic_name}, commands latent_action"
+            f"active: camera {self.camera.topic}, commands latent_action, mode {self.value('mode')}"
         )
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Finish the frame in work; commands that still wait are dropped and counted."""
-        self.stop_worker()
+        self.end_work()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -133,270 +148,237 @@ class GenieSimulator(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, from any state."""
-        self.stop_worker()
+        self.end_work()
         self._release()
         return super().on_shutdown(state)
 
-    def stop_worker(self) -> None:
-        """End the worker thread, if there is one."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            dropped = worker.stop()
-            if dropped:
-                self._world_problems.add("commands_dropped", f"{dropped} waiting commands dropped", dropped)
+    def end_work(self) -> None:
+        """Leave the model thread, once its frame in work is done."""
+        self.commands.stop()
+        lane, self.lane = self.lane, None
+        if lane is not None:
+            lane.close("the simulator was deactivated before this request's turn")
+
+    def close(self) -> None:
+        """Before the node is destroyed: end its threads and servers."""
+        self.end_work()
+        self._service_set.close()
 
     def _release(self) -> None:
-        if self._camera_subscription is not None:
-            self.destroy_subscription(self._camera_subscription)
-        self._camera_subscription = self._camera = self._simulator = None
+        if self.camera is not None:
+            self.camera.close()
+        self.camera = self.simulator = None
+        self._background.forget()
+        gc.unfreeze()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def _autostart(self) -> None:
         self._autostart_timer.cancel()
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
+    # Parameters
+
     def _on_set_parameters(self, parameters: list[rclpy.Parameter]) -> SetParametersResult:
         for parameter in parameters:
-            reason = refusal(parameter.name, parameter.value, configured=self._simulator is not None)
+            reason = refusal(parameter.name, parameter.value, configured=self.simulator is not None)
             if reason is not None:
                 return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 
-    # Camera
+    def _on_parameters_set(self, parameters: list[rclpy.Parameter]) -> None:
+        names = {parameter.name for parameter in parameters}
+        if self.simulator is not None and names & {"maskgit_steps", "temperature"}:
+            self.simulator.sampling = self._sampling()
+        if self.lane is not None and names & {"mode", "rate_hz"}:
+            self.commands.start()
+        if "mode" in names:
+            self.commands.forget("the mode changed")
+            self._background.forget()
 
-    def _subscribe_camera(self) -> None:
-        reliability = ReliabilityPolicy[self._value("image_reliability").upper()]
-        qos = QoSProfile(depth=CAMERA_DEPTH, reliability=reliability)
-        # the remap of image_raw must hold for its compressed twin too, so that one is built from the resolved name
-        topic = self.resolve_topic_name("image_raw")
-        if self._value("image_transport") == "compressed":
-            kind, topic, to_frame = CompressedImage, f"{topic}/compressed", convert.compressed_to_frame
-        else:
-            kind, to_frame = Image, convert.image_to_frame
-        self._camera_subscription = self.create_subscription(
-            kind, topic, partial(self._on_camera, to_frame), qos
-        )
+    def _sampling(self) -> SamplingConfig:
+        return SamplingConfig(self.value("maskgit_steps"), self.value("temperature"))
 
-    def _on_camera(self, to_frame: Callable, msg: Image | CompressedImage) -> None:
-        camera = self._camera
-        if camera is None:
-            return
-        try:
-            frame_YXC = to_frame(msg, self._value("max_image_pixels"))
-        except GenieError as error:
-            self._camera_problems.add("bad_images", f"camera image dropped: {error}")
-            self.get_logger().warning(f"camera image dropped: {error}", throttle_duration_sec=1.0)
-            return
-        stamp_ns = convert.stamp_to_ns(msg.header.stamp) or self.get_clock().now().nanoseconds
-        camera.add(frame_YXC, stamp_ns, msg.header.frame_id)
-        self._camera_frames += 1
-        worker = self._worker
-        if worker is not None and self._outputs.inferred_action_wanted:
-            worker.wake()
+    def _check_combination(self) -> None:
+        names = ("publish_clock", "use_sim_time", "output_height", "output_width")
+        reason = combination_refusal(*(self.value(name) for name in names))
+        if reason is not None:
+            raise RefusedError(reason)
 
-    def _infer_action(self) -> None:
-        """Runs in the worker when no command waits: what did the camera do in its last step?"""
-        prompt = self._camera.prompt() if self._camera is not None else None
-        if prompt is None or len(prompt.frames_TYXC) < 2 or self._simulator is None:
-            return
-        # at most once per half step: a 30 Hz camera must not keep the model busy
-        if 0 <= prompt.stamp_ns - self._last_inferred_ns < self._simulator.model.dt_s * 0.5e9:
-            return
-        self._last_inferred_ns = prompt.stamp_ns
-        try:
-            code, probabilities_A = self._simulator.infer_action(prompt)
-            self._outputs.publish_inferred(prompt, code, self._simulator.name_of(code), probabilities_A)
-        except Exception as error:  # the thread must live on; whatever it was is reported
-            self._fail("inferring the camera's action", error)
+    # What the parts of the node ask of it
 
-    # Commands
+    def require_simulator(self) -> Simulator:
+        """The simulator; RefusedError while the node is not configured."""
+        if self.simulator is None:
+            raise RefusedError(self.error or INACTIVE)
+        return self.simulator
 
-    def _on_latent_action(self, msg: LatentAction) -> None:
-        self._command(msg.code, msg.header.stamp)
-
-    def _on_action_index(self, msg: Int32) -> None:
-        self._command(msg.data, NO_STAMP)
-
-    def _command(self, code: int, stamp: Time) -> None:
-        try:
-            self._submit(partial(self._run_command, code, stamp))
-        except RefusedError as error:
-            self._reject(code, stamp, str(error))
-
-    def _submit(self, job: Callable[[float], Any]) -> Future:
-        worker = self._worker
-        if worker is None:
+    def require_active(self) -> Simulator:
+        """The simulator; RefusedError while the node is not active."""
+        if self.lane is None:
             raise RefusedError(INACTIVE)
-        return worker.submit(job)
+        return self.require_simulator()
 
-    async def _run(self, job: Callable[[float], Any]) -> None:
-        """Give a job to the worker and wait for it without holding the executor's thread."""
-        executor: Executor = self.executor
+    def require_free(self, what: str) -> None:
+        """RefusedError while the world is moved by something else than single commands."""
+        if self.value("mode") == "shadow":
+            raise RefusedError(
+                f"{what} has no meaning in mode shadow, which follows the camera; set mode to step"
+            )
+        if self.rollout.is_running:
+            raise RefusedError(f"{what} came while a rollout is running; wait for its end, or cancel it")
+
+    def submit(self, job: Callable[[float], Any]) -> Future:
+        """Give a job to the model thread; RefusedError while inactive, or when too many wait."""
+        lane = self.lane
+        if lane is None:
+            raise RefusedError(INACTIVE)
+        return lane.submit(job)
+
+    async def wait_for(self, future: Future) -> Any:
+        """Wait for another thread's work without holding the executor's thread."""
+        executor = self.executor
         done = RosFuture(executor=executor)
 
         def wake(_: Future) -> None:
             done.set_result(None)
             executor.wake()
 
-        job_future = self._submit(job)
-        job_future.add_done_callback(wake)
+        future.add_done_callback(wake)
         await done
-        job_future.result()  # raises what the job raised
+        return future.result()  # raises what the job raised
 
-    def _run_command(self, code: int, stamp: Time, queue_ms: float) -> None:
-        try:
-            self._publish_frame(self._simulator.step(code), stamp, queue_ms)
-        except GenieError as error:
-            self._reject(code, stamp, str(error))
-        except Exception as error:
-            self._fail(f"action {code}", error)
-            self._outputs.publish_rejection(code, stamp, one_line(error))
+    def now_ns(self) -> int:
+        """The present: imagined time where this node makes the time, else the node's clock [ns]."""
+        if self.value("publish_clock") and self.outputs.clock_ns:
+            return self.outputs.clock_ns
+        return self.get_clock().now().nanoseconds
 
-    def _reject(self, code: int, stamp: Time, reason: str) -> None:
-        self._world_problems.add("commands_rejected", f"command rejected: {reason}")
-        self.get_logger().warning(f"command rejected: {reason}")
-        self._outputs.publish_rejection(code, stamp, reason)
+    def camera_prompt(self) -> Prompt:
+        """What the camera shows; RefusedError before its first image."""
+        prompt = self.camera.prompt() if self.camera is not None else None
+        if prompt is None:
+            topic = self.camera.topic if self.camera is not None else "image_raw"
+            raise RefusedError(f"no camera image yet on {topic}; publish one, or give frames")
+        return prompt
 
-    def _fail(self, what: str, error: Exception) -> None:
-        """An error nobody foresaw: one line, and the node goes on."""
+    async def reset(self, prompt: Prompt, seed: int) -> Image:
+        """Begin an episode, ahead of the commands that wait: those are dropped, they meant the old one."""
+        lane = self.lane
+        if lane is None:  # deactivated while the prompt was read
+            raise RefusedError(INACTIVE)
+        lane.drop_waiting("a reset began another episode")
+        self.commands.forget("a reset began another episode")
+
+        def run(queue_ms: float) -> Image:
+            return self.publish_frame(self.require_active().reset(prompt, seed), 0, queue_ms)
+
+        return await self.wait_for(self.submit(run))
+
+    def timed_futures(
+        self, codes_FS: np.ndarray
+    ) -> Generator[None, None, tuple[np.ndarray, ImaginedFrame, float]]:
+        """A job of the model thread: frames of futures, the frame they begin from, and the time they took [ms]."""
+        simulator = self.require_active()
+        futures = simulator.futures_by_step(codes_FS)
+        steps, model_ms = [], 0.0
+        for step in range(codes_FS.shape[1]):
+            if step:
+                yield
+            begun_s = time.perf_counter()
+            steps.append(next(futures))
+            model_ms += 1e3 * (time.perf_counter() - begun_s)
+        return np.stack(steps, axis=1), simulator.present, model_ms
+
+    # What goes out
+
+    def publish_frame(self, imagined: ImaginedFrame, command_stamp_ns: int, queue_ms: float) -> Image:
+        """In the model thread: publish a frame and all that belongs to it."""
+        frame_YXC = self._as_it_goes_out(imagined.frame_YXC)
+        image = self.outputs.publish_image(imagined, frame_YXC)
+        self.outputs.publish_info(info_of(imagined, convert.ns_to_stamp(command_stamp_ns), queue_ms))
+        if self.outputs.camera_info_wanted:
+            self.outputs.publish_camera_info(self._camera_info(image.header))
+        if self.outputs.compressed_wanted:
+            self.outputs.publish_compressed(frame_YXC, image.header, self.value("jpeg_quality"))
+        self._background.on_frame(imagined)
+        return image
+
+    def image_after(self, present: ImaginedFrame, steps: int, frame_YXC: np.ndarray) -> Image:
+        """The message of a frame that follows `present` by so many steps."""
+        header: Header = header_of(present)
+        step_ns = round(self.require_simulator().model.dt_s * 1e9)
+        header.stamp = convert.ns_to_stamp(present.stamp_ns + steps * step_ns)
+        return convert.frame_to_image(self._as_it_goes_out(frame_YXC), header)
+
+    def fail(self, what: str, error: Exception) -> None:
+        """An error nobody foresaw: one line, and the node goes on. Without memory it frees the model and stops."""
         if not self.context.ok():  # shutting down: publishing fails, and that is nobody's problem
             return
         message = f"{what} failed: {one_line(error)}"
-        self._world_problems.add("failures", message)
-        self.get_logger().error(message)
-
-    def _publish_frame(self, imagined: ImaginedFrame, stamp: Time, queue_ms: float) -> Image:
-        image = self._outputs.publish_frame(imagined, stamp, queue_ms, self._value("jpeg_quality"))
-        active_code = imagined.code if imagined.sequence > 0 else None
-        if active_code != self._active_code:
-            self._publish_markers(active_code)
-        return image
-
-    def _publish_markers(self, active_code: int | None) -> None:
-        self._active_code = active_code
-        frame_id, scale = self._value("marker_frame"), self._value("marker_scale")
-        self._outputs.publish_markers(self._simulator.model, active_code, frame_id, scale)
-
-    # Services
-
-    async def _on_reset(self, request: Reset.Request, response: Reset.Response) -> Reset.Response:
-        def reset(prompt: Prompt, queue_ms: float) -> None:
-            seed = request.seed if request.seed >= 0 else self._value("seed")
-            response.image = self._publish_frame(self._simulator.reset(prompt, seed), NO_STAMP, queue_ms)
-
-        async def run() -> None:
-            prompt = self._prompt_of(request)
-            await self._run(partial(reset, prompt))
-
-        return await self._answer("~/reset", run, response)
-
-    async def _on_reset_latest(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        request = Reset.Request(seed=-1, use_latest_frames=True)
-        answer = await self._on_reset(request, Reset.Response())
-        response.success, response.message = answer.success, answer.message
-        return response
-
-    def _prompt_of(self, request: Reset.Request) -> Prompt:
-        simulator, camera = self._simulator, self._camera
-        if simulator is None or camera is None:
-            raise RefusedError(INACTIVE)
-        if request.use_latest_frames:
-            if request.frames:
-                raise RefusedError("both use_latest_frames and frames were given; give one of them")
-            prompt = camera.prompt()
-            if prompt is None:
-                topic = self._camera_subscription.topic_name
-                raise RefusedError(f"no camera image yet on {topic}; publish one, or give frames")
-            return prompt
-        frames = [convert.image_to_frame(image, self._value("max_image_pixels")) for image in request.frames]
-        frames_TYXC = simulator.fit_frames(frames)
-        header = request.frames[-1].header
-        stamp_ns = convert.stamp_to_ns(header.stamp) or self.get_clock().now().nanoseconds
-        return Prompt(frames_TYXC, stamp_ns, header.frame_id)
-
-    async def _on_step(self, request: Step.Request, response: Step.Response) -> Step.Response:
-        def step(queue_ms: float) -> None:
-            for _ in range(max(1, request.repeat)):
-                if self._worker is None:  # deactivated meanwhile
-                    raise RefusedError(INACTIVE)
-                imagined = self._simulator.step(request.action.code)
-                response.image = self._publish_frame(imagined, request.action.header.stamp, queue_ms)
-                response.model_ms += imagined.model_ms
-
-        async def run() -> None:
-            if request.repeat > MAX_REPEAT:
-                raise RefusedError(f"repeat is {request.repeat}, at most {MAX_REPEAT} is allowed")
-            await self._run(step)
-
-        return await self._answer("~/step", run, response)
-
-    async def _answer(self, service: str, run: Callable[[], Awaitable[None]], response: Any) -> Any:
-        """Run a service's work; the user's mistakes come back as success false and one WARN line."""
-        try:
-            await run()
-            response.success = True
-        except CancelledError:
-            response.message = "the simulator was deactivated before this request's turn"
-        except (GenieError, RefusedError) as error:
-            response.message = str(error)
-            self._world_problems.add("requests_rejected", f"{service} rejected: {error}")
-            self.get_logger().warning(f"{service} rejected: {error}")
-        except Exception as error:
-            response.message = one_line(error)
-            self._fail(service, error)
-        return response
-
-    def _on_get_codebook(
-        self, _: GetCodebook.Request, response: GetCodebook.Response
-    ) -> GetCodebook.Response:
-        simulator = self._simulator
-        if simulator is None:
-            response.message = self._error or INACTIVE
-            return response
-        for action in simulator.model.latent_actions:
-            x, y, z = (float(value) for value in action.displacement_m)
-            entry = CodebookEntry(code=action.code, name=action.name, displacement=Vector3(x=x, y=y, z=z))
-            entry.gripper = float(action.gripper)
-            response.entries.append(entry)
-        response.success = True
-        response.model, response.model_hash = self._value("model_path"), simulator.model_hash
-        response.dt_s = float(simulator.model.dt_s)
-        return response
-
-    # Diagnostics
-
-    def _publish_diagnostics(self) -> None:
-        simulator, worker = self._simulator, self._worker
-        world: dict[str, object] = {"queue": worker.waiting if worker else 0}
-        for kind in ("commands_rejected", "commands_dropped", "requests_rejected", "failures"):
-            world[kind] = self._world_problems.count(kind)
-        if simulator is not None:
-            latency = simulator.latency
-            world |= {"frames": latency.frames, "model_path": self._value("model_path")}
-            world |= {f"model_p{q}_ms": latency.percentile_ms(q) for q in (50, 99)}
-        camera = {"frames": self._camera_frames, "bad_images": self._camera_problems.count("bad_images")}
-        state = "active" if worker else "inactive" if simulator else "unconfigured"
-        self._diagnostics.publish(
-            diagnostic_array(
-                stamp=self.get_clock().now().to_msg(),
-                node_name=self.get_fully_qualified_name().lstrip("/"),
-                hardware_id=simulator.model_hash if simulator is not None else "",
-                error=self._error,
-                world_problem=self._world_problems.recent(),
-                camera_problem=self._camera_problems.recent(),
-                state=state,
-                world_values=world,
-                camera_values=camera,
+        self.world_problems.add("failures", message)
+        self.get_logger().error(message, throttle_duration_sec=1.0)
+        if isinstance(error, torch.OutOfMemoryError) and self.error is None:
+            self.error = (
+                f"out of memory on {self.value('device')} while {what}; the model was freed; use a smaller model, "
+                "dtype:=bfloat16 or another device, then configure and activate the node again"
             )
-        )
+            self.get_logger().error(self.error)
+            self.executor.create_task(self._give_up)
 
-    def _value(self, name: str) -> Any:
-        return self.get_parameter(name).value
+    def _give_up(self) -> None:
+        """In the executor's thread: back to unconfigured, with the error on /diagnostics."""
+        if self.lane is not None:
+            self.trigger_deactivate()
+        if self.simulator is not None:
+            self.trigger_cleanup()
+
+    def _as_it_goes_out(self, frame_YXC: np.ndarray) -> np.ndarray:
+        return letterbox(frame_YXC, self.value("output_height"), self.value("output_width"))
+
+    def _camera_info(self, header: Header) -> CameraInfo:
+        model = self.require_simulator().model
+        height = self.value("output_height") or model.image_height
+        width = self.value("output_width") or model.image_width
+        live = self.camera.info if self.camera is not None else None
+        try:
+            if live is not None:
+                return convert.scaled_camera_info(
+                    live, height, width, model.image_height, model.image_width, header
+                )
+        except GenieError as error:
+            self.camera_problems.add("bad_calibrations", f"camera_info dropped: {error}")
+        return CameraInfo(header=header, height=height, width=width)
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        prog="genie_simulator",
+        description="A learned robot simulator: camera images and actions in, imagined frames out.",
+        epilog="example: genie_simulator --namespaces robot_1 robot_2 --ros-args -p model_path:=/path/to/model",
+    )
+    options.add_argument(
+        "--namespaces",
+        nargs="+",
+        default=[None],
+        metavar="NS",
+        help="one node in each of these namespaces; they share one model in memory",
+    )
+    return options
 
 
 def main() -> int:
     """Console script `genie_simulator`."""
-    return run_node(GenieSimulator, GenieSimulator.stop_worker)
+    args = _parser().parse_args(remove_ros_args(sys.argv)[1:])
+    return run_nodes(
+        [
+            partial(GenieSimulator, namespace=namespace) if namespace else GenieSimulator
+            for namespace in args.namespaces
+        ],
+        Worlds,
+    )
 
 
 if __name__ == "__main__":

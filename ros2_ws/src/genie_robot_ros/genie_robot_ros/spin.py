@@ -1,41 +1,96 @@
-"""Run a node until SIGINT or SIGTERM, and end it in order."""
+"""Run nodes until SIGINT or SIGTERM, and end them in order."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import rclpy
+from rclpy.callback_groups import CallbackGroup
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-AnyNode = TypeVar("AnyNode", bound=Node)
+
+class StreamingNode(Protocol):
+    """A node with threads of its own, and callback groups for what must be quick: its data streams."""
+
+    quick_groups: set[CallbackGroup]
+
+    def close(self) -> None:
+        """End the node's own threads, when no callback runs any more."""
+
+    def destroy_node(self) -> None:
+        """As rclpy's."""
 
 
-def run_node(make_node: Callable[[], AnyNode], end_work: Callable[[AnyNode], None]) -> int:
-    """Spin the node until SIGINT or SIGTERM; returns the exit code: 0, or 1 if the executor failed.
+class NodeExecutor(SingleThreadedExecutor):
+    """Serves all of its nodes but their streams, for which it has a second executor (to be spun in another thread).
 
-    `end_work` ends the node's own threads, when no callback runs any more.
+    rclpy's executor walks over every entity of a node at every turn. With some 60 of them (services, parameters, the
+    action, event handlers) a command waits longer for that than for the network; with the streams alone it does not.
+    """
 
-    The executor spins in its own thread, because a Python signal handler cannot run while the main thread waits in
+    def __init__(self) -> None:
+        super().__init__()
+        self.streams = StreamExecutor(self)
+
+    def can_execute(self, entity: Any) -> bool:
+        """Whether it is no stream and may run now."""
+        return not self.is_stream(entity) and super().can_execute(entity)
+
+    def is_stream(self, entity: Any) -> bool:
+        """Whether it belongs to the streams of one of the nodes."""
+        return any(entity.callback_group in node.quick_groups for node in self.get_nodes())
+
+    def wake(self) -> None:
+        """Both executors look again at what there is to wait for."""
+        super().wake()
+        self.streams.wake()
+
+
+class StreamExecutor(SingleThreadedExecutor):
+    """Serves the streams of another executor's nodes: a node itself can belong to one executor only."""
+
+    def __init__(self, owner: NodeExecutor) -> None:
+        super().__init__()
+        self._owner = owner
+
+    def get_nodes(self) -> list:
+        """The owner's nodes."""
+        return self._owner.get_nodes()
+
+    def can_execute(self, entity: Any) -> bool:
+        """Whether it is a stream and may run now."""
+        return self._owner.is_stream(entity) and super().can_execute(entity)
+
+
+Shared = TypeVar("Shared")
+
+
+def run_nodes(makers: Sequence[Callable[[Shared], StreamingNode]], make_shared: Callable[[], Shared]) -> int:
+    """Spin the nodes until SIGINT or SIGTERM; returns the exit code: 0, or 1 if an executor failed.
+
+    Each maker gets what `make_shared` returned once rclpy runs.
+
+    The executors spin in their own threads, because a Python signal handler cannot run while the main thread waits in
     DDS; rclpy's own handlers would end the context under a frame that is being published.
     """
     stop = threading.Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, lambda *_: stop.set())
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = make_node()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    shared = make_shared()
+    nodes = [make(shared) for make in makers]
+    executor = NodeExecutor()
+    executors = (executor, executor.streams)
     failures: list[Exception] = []
 
-    def spin() -> None:
+    def spin(one: SingleThreadedExecutor) -> None:
         try:
             while not stop.is_set():
-                executor.spin_once()
+                one.spin_once()
         except ExternalShutdownException:
             pass
         except Exception as error:
@@ -43,17 +98,25 @@ def run_node(make_node: Callable[[], AnyNode], end_work: Callable[[AnyNode], Non
         finally:
             stop.set()
 
-    spinner = threading.Thread(target=spin, name="executor")
-    spinner.start()
+    for node in nodes:
+        executor.add_node(node)
+    spinners = [threading.Thread(target=spin, args=(one,), name=type(one).__name__) for one in executors]
+    for spinner in spinners:
+        spinner.start()
     stop.wait()
     # A task makes spin_once return. Executor.shutdown() would destroy what the other thread still waits on.
-    executor.create_task(lambda: None)
-    spinner.join()
-    end_work(node)
-    executor.shutdown()
+    for one in executors:
+        one.create_task(lambda: None)
+    for spinner in spinners:
+        spinner.join()
+    for node in nodes:
+        node.close()
+    for one in executors:
+        one.shutdown()
     if failures:
         message = " ".join(str(failures[0]).split())
-        node.get_logger().fatal(f"the executor ended: {type(failures[0]).__name__}: {message}")
-    node.destroy_node()
+        nodes[0].get_logger().fatal(f"the executor ended: {type(failures[0]).__name__}: {message}")
+    for node in nodes:
+        node.destroy_node()
     rclpy.try_shutdown()
     return 1 if failures else 0

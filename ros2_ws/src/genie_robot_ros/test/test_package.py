@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
 from importlib import import_module
 
+import genie_robot_ros
 import pytest
 
-MODULES = (
-    "convert",
-    "worker",
-    "markers",
-    "diagnostics",
-    "parameters",
-    "client",
-    "round_trip",
-    "simulator_node",
-)
+MODULES = [module.name for module in pkgutil.iter_modules(genie_robot_ros.__path__)]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,0 +1,157 @@
+"""`ros:<namespace>` in the policy evaluation: a node's rows are those of the same policy in process, exactly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mujoco")
+
+from genie_robot import load
+from genie_robot.cli import main
+from genie_robot.errors import PolicyError
+from genie_robot.evaluation.policy_eval import PolicyEvalConfig, PolicyEvaluation, Row
+from genie_robot.evaluation.probe import load_probe
+from genie_robot.simulation.action_interface import load_adapter
+from tests.ros.conftest import PATIENCE_S, ROOT
+
+MODEL, PROBE = ROOT / "weights" / "tabletop-tiny", ROOT / "weights" / "tabletop-probe"
+POLICY, NODE = "expert-0.4", "ros:/lab/my_policy"
+CONFIG = PolicyEvalConfig(policies=(NODE,), seeds=2, max_steps=4, maskgit_steps=2, block=1)
+
+
+class Process:
+    """A policy node as a user starts it; its log goes to a file."""
+
+    def __init__(self, log: Path, *command: object) -> None:
+        self.log = log
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, *map(str, command)],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+
+    def end(self, signal_number: int = signal.SIGINT) -> int:
+        """Signal the node if it runs; returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal_number)
+        return self.process.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Start policy nodes; all are killed at the end of the test."""
+    started: list[Process] = []
+
+    def start_one(*command: object) -> Process:
+        started.append(Process(tmp_path / f"policy{len(started)}.log", *command))
+        return started[-1]
+
+    yield start_one
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
+def example(start: Callable[..., Process]) -> Process:
+    return start(
+        "-m", "genie_policy_client.example_policy", "--policy", POLICY, "--probe", PROBE,
+        "--ros-args", "-r", "__ns:=/lab/my_policy",
+    )  # fmt: skip
+
+
+def evaluation(folder: Path, config: PolicyEvalConfig = CONFIG) -> PolicyEvaluation:
+    """As the command makes it."""
+    only_truth = config.worlds == ("mujoco",)
+    model = (None, None) if only_truth else (load(str(MODEL)), load_adapter(MODEL))
+    return PolicyEvaluation(config, folder, load_probe(PROBE), *model, PATIENCE_S)
+
+
+def renamed(rows: list[Row]) -> list[dict]:
+    return [asdict(row) | {"policy": POLICY} for row in rows]
+
+
+def test_a_node_has_the_rows_and_pictures_of_the_same_policy_in_process(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    node = example(start)
+    of_node = evaluation(tmp_path / "node").run()
+    assert node.end() == 0 and "Traceback" not in node.log.read_text()
+    in_process = evaluation(tmp_path / "same", replace(CONFIG, policies=(POLICY,))).run()
+    assert len(of_node) == CONFIG.episodes == 12
+    assert renamed(of_node) == renamed(in_process)
+    strips = sorted((tmp_path / "node" / "strips").iterdir())
+    assert len(strips) == 12
+    for strip in strips:
+        twin = tmp_path / "same" / "strips" / strip.name.replace("ros_lab_my_policy", POLICY)
+        assert strip.read_bytes() == twin.read_bytes()
+
+
+def test_a_killed_node_is_one_error_and_the_same_command_goes_on_from_there(
+    start: Callable[..., Process], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    node = example(start)
+    arguments = [
+        "evaluate", "policies", MODEL, "--probe", PROBE, "--policies", NODE, "--tasks", "push", "--seeds", 3,
+        "--max-steps", 3, "--worlds", "mujoco", "--out", tmp_path / "out", "--policy-timeout", PATIENCE_S,
+    ]  # fmt: skip
+    config = replace(
+        CONFIG, tasks=("push",), seeds=3, max_steps=3, worlds=("mujoco",), maskgit_steps=8, block=16
+    )
+    run = evaluation(tmp_path / "out", config)
+
+    def end_node(done: int, what: str) -> None:
+        assert node.end() == 0
+
+    with pytest.raises(PolicyError, match="policy /lab/my_policy is gone"):
+        run.run(end_node)
+    assert [row.seed for row in run.rows()] == [1_000_000]  # saved before
+    assert main([str(a) for a in arguments[:-1]] + ["0.5"]) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "policy /lab/my_policy was not found: no subscriber" in told
+    example(start)
+    assert main([str(a) for a in arguments]) == 0
+    assert "0/3" in capsys.readouterr().out
+    in_process = evaluation(tmp_path / "same", replace(config, policies=(POLICY,))).run()
+    assert renamed(run.rows()) == renamed(in_process)
+
+
+THE_READMES_POLICY = ROOT / "ros2_ws" / "src" / "genie_policy_client" / "README.md"
+
+
+def test_the_policy_of_the_readme_is_a_policy(start: Callable[..., Process], tmp_path: Path) -> None:
+    code = THE_READMES_POLICY.read_text().split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 20
+    (tmp_path / "my_policy.py").write_text(code)
+    node = start(tmp_path / "my_policy.py", "--ros-args", "-r", "__ns:=/lab/my_policy")
+    config = replace(CONFIG, tasks=("push",), seeds=1, worlds=("mujoco",), max_steps=3)
+    rows = evaluation(tmp_path / "out", config).run()
+    assert [row.steps for row in rows] == [3]
+    assert node.end() == 0
+
+
+def test_a_policy_that_fails_ends_with_its_traceback_and_one_error_here(
+    start: Callable[..., Process], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text(
+        "import sys\nfrom genie_policy_client import run_policy\n\nclass Broken:\n"
+        "    def reset(self, seed, task, instruction): pass\n"
+        "    def act(self, image_YXC): return 1 / 0\n\nsys.exit(run_policy(Broken()))\n"
+    )
+    node = start(tmp_path / "broken.py", "--ros-args", "-r", "__ns:=/lab/my_policy")
+    before = time.monotonic()
+    with pytest.raises(PolicyError, match="is gone: its node ended; see its log"):
+        evaluation(tmp_path / "out", replace(CONFIG, worlds=("mujoco",))).run()
+    assert time.monotonic() - before < PATIENCE_S / 2
+    assert node.process.wait(PATIENCE_S) == 1
+    assert "return 1 / 0" in node.log.read_text() and "ZeroDivisionError" in node.log.read_text()

@@ -21,6 +21,7 @@ SIMULATOR = "genie_simulator"
 PATIENCE_S = 120.0
 PAUSE_S = 0.01
 MEASURED = "measured"  # frame_id of the images that count
+FIRST_ANSWER_S = 10.0
 LAST_ANSWER_S = 20.0  # an answer that takes longer counts as lost
 DEPTH = 500  # of our subscriptions: nothing may be lost on this side
 
@@ -47,12 +48,19 @@ class Client(Node):
         while (left_s := deadline - time.monotonic()) > 0:
             self._spinner.spin_once(timeout_sec=left_s)
 
-    def ask(self, client: Any, request: Any) -> Any:
+    def ask(self, client: Any, request: Any, patience_s: float = PATIENCE_S) -> Any:
         """Call a service and wait."""
         self.spin_until(client.service_is_ready, client.srv_name)
         future = client.call_async(request)
-        self.spin_until(future.done, client.srv_name)
+        self.spin_until(future.done, client.srv_name, patience_s)
         return future.result()
+
+    def try_asking(self, client: Any, request: Any) -> bool:
+        """Whether the answer is yes. While two processes discover each other an answer may be lost: then it is no."""
+        try:
+            return self.ask(client, request, FIRST_ANSWER_S).success
+        except TimeoutError:
+            return False
 
     def now_ns(self) -> int:
         """Wall clock, for stamps."""
@@ -87,7 +95,7 @@ class Partner:
             f"the topics beside {self._reset.srv_name}",
         )
         request = Reset.Request(seed=0, frames=[image])
-        client.spin_until(lambda: client.ask(self._reset, request).success, "a reset of an active simulator")
+        client.spin_until(lambda: client.try_asking(self._reset, request), "a reset of an active simulator")
 
     def camera_ms(self, image: Image) -> float:
         """Camera image out -> a reset from the camera answered with this image, without the model's time.
@@ -173,7 +181,7 @@ class Load(Client):
         self.spin_until(lambda: "frames" in self.diagnostics, "diagnostics of the active simulator")
         request = Reset.Request(seed=0, use_latest_frames=True)
         self.spin_until(
-            lambda: self._show() or self.ask(self.reset, request).success, "a reset from the camera"
+            lambda: self._show() or self.try_asking(self.reset, request), "a reset from the camera"
         )
         self.spin_for(1.5)  # the camera count on /diagnostics must be whole: it comes once a second
         self.first_frames = int(self.diagnostics["camera_frames"])

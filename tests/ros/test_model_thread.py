@@ -208,3 +208,16 @@ def test_a_job_that_is_done_is_let_go(thread: ModelThread) -> None:
     gone = use()
     gc.collect()
     assert gone() is None
+
+
+def test_an_error_in_the_error_handler_ends_nothing(thread: ModelThread) -> None:
+    lane, failed = thread.lane(10, raise_it), threading.Event()
+
+    def fail() -> None:
+        failed.set()
+        raise ValueError("broken")
+
+    lane.when_idle("look", fail)
+    assert failed.wait(10)
+    assert lane.submit(lambda _: 7).result(timeout=10) == 7
+    assert lane.close("the end") == 0  # and nobody waits for ever

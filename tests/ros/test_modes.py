@@ -175,6 +175,14 @@ def test_shadow_publishes_horizon_and_surprise(live_client: SimulatorClient, wit
     assert strips[-1].width > 4 * 64  # the camera's frame and three imagined ones, side by side
     refused = call(live_client, Step, "step", Step.Request())
     assert not refused.success and "shadow" in refused.message
+    with_mode(mode="step")  # its frames are the camera's future: whoever steps on wants a prompt of his own
+    refused = call(live_client, Step, "step", Step.Request())
+    assert not refused.success and "no prompt yet" in refused.message
+    with_mode(mode="realtime")  # and no tick would ever take a command
+    live_client.received.infos.clear()
+    live_client.send(1)
+    live_client.spin_until(lambda: infos_where(live_client, status=1), PATIENCE_S, "the no")
+    assert "no prompt yet" in infos_where(live_client, status=1)[0].message
 
 
 def test_an_episode_of_a_dataset_is_a_prompt(live_client: SimulatorClient, tmp_path: Path) -> None:
@@ -192,6 +200,11 @@ def test_an_episode_of_a_dataset_is_a_prompt(live_client: SimulatorClient, tmp_p
     got = call(live_client, Reset, "reset", request)
     assert got.success, got.message
     assert bytes(got.image.data) == bytes(wanted.image.data)
+    wanted = live_client.reset(1, frames=list(frames[1:]))[0]
+    request.first_frame, request.num_frames = 1, 0  # as many as there are, or the model takes: from there on
+    answer = call(live_client, Reset, "reset", request)
+    assert answer.success, answer.message
+    np.testing.assert_array_equal(convert.image_to_frame(answer.image), wanted)
     request.episode = 2
     answer = call(live_client, Reset, "reset", request)
     assert not answer.success and "2 episodes" in answer.message
@@ -216,14 +229,22 @@ def test_the_cameras_calibration_is_brought_to_the_imagined_size(live_client: Si
 
 
 def test_two_sessions_share_a_process_and_not_a_world(
-    start_node, client: SimulatorClient, model_folder: Path
+    start_node, client: SimulatorClient, model_folder: Path, tmp_path: Path
 ) -> None:
     """Also: the simulator makes the time on /clock, and imagined images at the camera's own size."""
     from rclpy.qos import qos_profile_sensor_data as best_effort
 
-    settings = ("publish_clock:=true", "output_height:=48", "output_width:=96")
+    only_a = tmp_path / "a.yaml"
+    only_a.write_text("/a/genie_simulator: {ros__parameters: {publish_clock: true}}")
+    settings = ("output_height:=48", "output_width:=96")
     node: NodeProcess = start_node(
-        "--namespaces", "a", "b", "--ros-args", *model_arguments(model_folder, *settings)
+        "--namespaces",
+        "a",
+        "b",
+        "--ros-args",
+        *model_arguments(model_folder, *settings),
+        "--params-file",
+        str(only_a),
     )
     for name in ("a", "b"):
         node.wait_for(f"[{name}.genie_simulator]: active")
@@ -268,6 +289,9 @@ def test_two_sessions_share_a_process_and_not_a_world(
     [
         (("publish_clock:=true", "use_sim_time:=true"), "set one of them to false"),
         (("output_height:=48",), "give both"),
+        (("publish_clock:=true", "mode:=shadow"), "no meaning in mode shadow"),
+        (("mode:=never",), "one of step, realtime, shadow"),
+        (("image_reliability:=relaible",), "one of best_effort, reliable"),
     ],
 )
 def test_parameters_that_contradict_each_other_are_one_error(
@@ -277,3 +301,38 @@ def test_parameters_that_contradict_each_other_are_one_error(
     node.wait_for("[ERROR]")
     assert said in node.text()
     assert node.stop() == 0
+
+
+def test_only_one_session_of_a_process_makes_the_time(start_node, model_folder: Path) -> None:
+    arguments = model_arguments(model_folder, "publish_clock:=true")
+    node: NodeProcess = start_node("--namespaces", "a", "b", "--ros-args", *arguments)
+    node.wait_for("[ERROR]")
+    node.wait_for("active: camera")
+    assert "another session of this process" in node.text()
+    assert node.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--namespaces", "bad-name"), "bad-name"),
+        (("-p", "horizon:=900"), "horizon"),
+        (("-p", "horizon:=abc"), "horizon"),
+    ],
+)
+def test_a_wrong_name_or_start_value_is_one_line_and_exit_code_2(
+    start_node, arguments: tuple[str, ...], said: str
+) -> None:
+    node: NodeProcess = start_node(*(("--ros-args",) if arguments[0] == "-p" else ()), *arguments,
+                                   *(() if arguments[0] == "-p" else ("--ros-args",)))  # fmt: skip
+    assert node.process.wait(PATIENCE_S) == 2
+    assert said in node.text().splitlines()[-1]
+    assert "Traceback" not in node.text()
+
+
+def test_a_rate_that_no_timer_can_keep_is_refused_and_the_node_lives(live_client: SimulatorClient) -> None:
+    message = Parameter("rate_hz", value=1e-12).to_parameter_msg()
+    request = SetParameters.Request(parameters=[message])
+    result = call(live_client, SetParameters, "set_parameters", request).results[0]
+    assert not result.successful and "0.01 to 1000" in result.reason
+    assert call(live_client, GetCodebook, "get_codebook", GetCodebook.Request()).success

@@ -189,10 +189,12 @@ def test_late_rviz_gets_the_markers_and_the_active_one_is_lit(live_client: Simul
     )
     latched = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     arrays = listen(live_client, MarkerArray, "latent_actions", latched)
-    live_client.spin_until(lambda: bool(arrays), PATIENCE_S, "latched markers")
-    codes = [m for m in arrays[-1].markers if m.ns == "codes"]
-    assert sorted(m.id for m in codes) == list(range(8))
-    assert [m.id for m in codes if m.color.r > 0.9] == [2]
+
+    def lit() -> list[int]:
+        return [m.id for m in arrays[-1].markers if m.ns == "codes" and m.color.r > 0.9]
+
+    live_client.spin_until(lambda: bool(arrays) and lit() == [2], PATIENCE_S, "latched markers")
+    assert sorted(m.id for m in arrays[-1].markers if m.ns == "codes") == list(range(8))
     texts = {m.id: m.text for m in arrays[-1].markers if m.ns == "labels"}
     assert (texts[0].split()[1], texts[2].split()[1], texts[6].split()[1]) == ("forward", "left", "close")
     assert texts[2].split()[2].lstrip("x").isdigit()  # how often it was used

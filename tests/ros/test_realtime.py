@@ -47,3 +47,25 @@ def test_drop_jumps_over_missed_ticks() -> None:
     assert ticks.begin()
     assert ticks.take_missed() == 2
     assert (ticks.late, ticks.dropped) == (2, 2)
+
+
+def test_a_command_that_expired_unused_is_given_back_once() -> None:
+    now = [0.0]
+    held = HeldCommand(lambda: now[0])
+    held.put(Command(1, 3))
+    assert held.take_expired(1.0) is None
+    now[0] = 1.5
+    assert held.take_expired(0.0) is None  # 0: never too old
+    assert held.take_expired(1.0) == Command(1, 3)
+    assert held.take_expired(1.0) is None and held.get(0.0) is None
+    held.put(Command(2, 3))
+    held.get(1.0)
+    now[0] = 9.0
+    assert held.take_expired(1.0) is None  # it was used
+
+
+def test_missed_ticks_of_one_episode_do_not_skip_in_the_next() -> None:
+    ticks = Ticks()
+    assert ticks.begin() and not ticks.begin()
+    ticks.forget_missed()
+    assert ticks.take_missed() == 0

@@ -63,6 +63,17 @@ def test_memory_is_bounded_and_frames_are_made_small() -> None:
     assert len(camera._frames) <= 16 * 4 + 1
 
 
+def test_a_camera_whose_clock_stands_still_shows_its_newest_frame_in_bounded_memory() -> None:
+    camera = CameraBuffer(64, 64, dt_s=0.2, max_frames=4)
+    for k in range(300):
+        camera.add(frame(k % 250), SECOND, "camera")
+    assert len(camera._frames) == 1
+    assert camera.prompt().frames_TYXC[0, 0, 0, 0] == 299 % 250
+    for k in range(1000):
+        camera.add(frame(0), SECOND + k, "camera")  # a nanosecond each
+    assert len(camera._frames) <= 4 * 60
+
+
 def test_stamps_count_steps_from_the_prompt(simulator: Simulator) -> None:
     start = simulator.reset(Prompt(frame(90)[None], 7 * SECOND, "camera"), seed=3)
     assert (start.sequence, start.code, start.stamp_ns) == (0, PROMPT_CODE, 7 * SECOND)

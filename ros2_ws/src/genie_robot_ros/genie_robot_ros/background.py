@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genie_robot.evaluation.probe import ProbePair
 from genie_robot_ros.model_thread import Lane
 from genie_robot_ros.shadow import Follower
 from genie_robot_ros.simulator import PROMPT_CODE, ImaginedFrame, Simulator
@@ -16,7 +15,7 @@ from genie_robot_ros.simulator import PROMPT_CODE, ImaginedFrame, Simulator
 if TYPE_CHECKING:
     from genie_robot_ros.simulator_node import GenieSimulator
 
-MAX_PATH_POINTS = 1000
+MAX_PATH_POINTS = 200
 # Making the markers holds Python for 1 ms: not while a client waits for the answer that the frame belongs to
 MARKER_DELAY_S = 0.03
 
@@ -28,12 +27,16 @@ class Background:
         self._node = node
         self._follower: Follower | None = None
         self._last_inferred_ns = 0
-        self._path: deque[tuple[np.ndarray, int]] = deque(maxlen=MAX_PATH_POINTS)
+        self._unseen: deque[ImaginedFrame] = deque(
+            maxlen=MAX_PATH_POINTS
+        )  # frames the probe has not read yet
+        self._path: list[tuple[np.ndarray, int]] = []
 
     def forget(self) -> None:
-        """The model is gone."""
+        """The model is gone, or does something else now."""
         self._follower = None
-        self._path.clear()
+        self._unseen.clear()
+        self._path = []
 
     def failed(self, name: str, error: Exception) -> None:
         """An idle job raised."""
@@ -53,11 +56,15 @@ class Background:
         """In the model thread: a frame was published."""
         node, lane = self._node, self._node.lane
         simulator = node.require_simulator()
-        if simulator.world.probes is not None:
-            self._extend_path(simulator.world.probes, imagined)
         if lane is None:
             return
+        if simulator.world.probes is not None:
+            self._unseen.append(imagined)
+            if node.outputs.path_wanted:
+                lane.when_idle("publishing the gripper's path", self._publish_path, MARKER_DELAY_S)
         active_code = imagined.code if imagined.code != PROMPT_CODE else None
+        if active_code is not None:
+            simulator.uses[active_code] += 1
         if imagined.name != "hold":  # a world at rest changes no marker
             lane.when_idle(
                 "publishing the markers", partial(self.publish_markers, active_code), MARKER_DELAY_S
@@ -77,15 +84,15 @@ class Background:
         node = self._node
         simulator = node.require_active()
         prompt = node.camera_prompt()
-        if self._follower is None:
-            self._follower = Follower(simulator)
-        if not self._follower.wants(prompt):
+        follower = self._follower or Follower(simulator)
+        self._follower = follower
+        if not follower.wants(prompt):
             return
         command = node.commands.held.get(node.value("command_timeout_s"))
         lane: Lane | None = node.lane
         if lane is None:
             return
-        foresight = self._follower.follow(
+        foresight = follower.follow(
             prompt,
             command,
             node.value("horizon"),
@@ -119,14 +126,21 @@ class Background:
         frames_ASYXC = simulator.futures(codes_AS)
         node.outputs.publish_contact_sheet(simulator.present, frames_ASYXC[:, 0], simulator.model)
 
-    def _extend_path(self, probes: ProbePair, imagined: ImaginedFrame) -> None:
+    def _publish_path(self) -> None:
+        """Read the gripper's place in the frames since the last time, and publish all of this episode."""
         node = self._node
-        if imagined.sequence == 0:
-            self._path.clear()
-        if not node.outputs.path_wanted and not self._path and imagined.sequence > 0:
-            return  # nobody looked at this episode's beginning
-        position_m_3 = probes.judge(imagined.frame_YXC[None])[0][:3]
-        self._path.append((position_m_3, imagined.stamp_ns))
-        positions_m_T3 = np.stack([position for position, _ in self._path])
-        stamps_ns = [stamp_ns for _, stamp_ns in self._path]
-        node.outputs.publish_path(positions_m_T3, stamps_ns, node.value("marker_frame"))
+        probes = node.require_active().world.probes
+        frames = list(self._unseen)
+        if probes is None or not frames:
+            return
+        self._unseen.clear()
+        positions_m_T3 = probes.judge(np.stack([frame.frame_YXC for frame in frames]))[:, :3]
+        path = self._path
+        for frame, position_m_3 in zip(frames, positions_m_T3, strict=True):
+            path = [] if frame.sequence == 0 else path
+            path = [*path[-MAX_PATH_POINTS + 1 :], (position_m_3, frame.stamp_ns)]
+        self._path = path
+        stamps_ns = [stamp_ns for _, stamp_ns in path]
+        node.outputs.publish_path(
+            np.stack([place for place, _ in path]), stamps_ns, node.value("marker_frame")
+        )

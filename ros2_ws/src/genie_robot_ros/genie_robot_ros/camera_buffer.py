@@ -10,6 +10,8 @@ import numpy as np
 
 from genie_robot.data.resize import resize_frame
 
+MAX_FRAMES_A_STEP = 60  # memory is bounded for a camera with mad stamps too; 300 Hz at steps of 0.2 s
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -26,7 +28,7 @@ class CameraBuffer:
     def __init__(self, height: int, width: int, dt_s: float, max_frames: int) -> None:
         self._height, self._width, self._max_frames = height, width, max_frames
         self._dt_ns = round(dt_s * 1e9)
-        self._frames: deque[tuple[int, np.ndarray]] = deque()
+        self._frames: deque[tuple[int, np.ndarray]] = deque(maxlen=MAX_FRAMES_A_STEP * max_frames)
         self._camera: tuple[str, int, int] | None = None
         self._lock = threading.Lock()
 
@@ -41,6 +43,8 @@ class CameraBuffer:
         with self._lock:
             if self._frames and (stamp_ns < self._frames[-1][0] or camera != self._camera):
                 self._frames.clear()
+            if self._frames and stamp_ns == self._frames[-1][0]:
+                self._frames.pop()  # a camera whose clock stands still shows only its newest frame
             self._frames.append((stamp_ns, small_YXC))
             self._camera = camera
             while self._frames[0][0] < stamp_ns - self._max_frames * self._dt_ns:

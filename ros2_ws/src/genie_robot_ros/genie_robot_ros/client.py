@@ -26,7 +26,7 @@ from std_msgs.msg import Header
 from genie_robot_ros import convert
 
 FRAME_DEPTH = 500
-ASK_AGAIN_S = 2.0
+ASK_AGAIN_S = 0.5
 
 
 class ClientError(RuntimeError):

@@ -44,7 +44,7 @@ class Commands:
         if node.value("mode") == "realtime":
             simulator = node.require_simulator()
             period_s = 1.0 / node.value("rate_hz") if node.value("rate_hz") else simulator.model.dt_s
-            self._ticker = node.create_timer(period_s, self._on_tick)
+            self._ticker = node.create_timer(period_s, self._on_tick, callback_group=node.streams)
 
     def stop(self) -> None:
         """Tick no more."""
@@ -53,7 +53,8 @@ class Commands:
         self._ticker = None
 
     def forget(self, reason: str) -> None:
-        """No command is in force any more."""
+        """No command is in force any more, and no tick is owed."""
+        self.ticks.forget_missed()
         unused = self.held.clear()
         if unused is not None:
             self.drop(unused, reason)
@@ -95,7 +96,10 @@ class Commands:
                     lambda done: self.drop(command, str(done.exception())) if done.exception() else None
                 )
                 return
-            node.require_active().code_of(command)
+            simulator = node.require_active()
+            simulator.code_of(command)
+            if node.value("mode") == "realtime":
+                _ = simulator.prompt  # without one no tick would ever take the command
         except (GenieError, RefusedError) as error:
             self.reject(command, str(error))
             return
@@ -140,10 +144,15 @@ class Commands:
         node = self._node
         simulator = node.require_simulator()
         if not simulator.has_begun:
+            self.ticks.forget_missed()
             return
         if node.value("late_policy") == "drop":
             simulator.skip(self.ticks.take_missed())
-        command = self.held.get(node.value("command_timeout_s"))
+        timeout_s = node.value("command_timeout_s")
+        expired = self.held.take_expired(timeout_s)
+        if expired is not None:
+            self.drop(expired, f"the model was busy for longer than command_timeout_s ({timeout_s:g} s)")
+        command = self.held.get(timeout_s)
         if command is None:
             node.publish_frame(simulator.hold(), 0, queue_ms)
         else:

@@ -7,8 +7,6 @@ bags (`genie_robot.data.bags.images`, which lists the encodings), so that a reco
 
 from __future__ import annotations
 
-import array
-
 import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -47,12 +45,9 @@ def frame_to_image(frame_YXC: np.ndarray, header: Header) -> Image:
     """RGB frame, uint8 (Y, X, 3) -> Image message (rgb8)."""
     _check_frame(frame_YXC)
     height, width = frame_YXC.shape[:2]
-    # array.array is the fast way in (1 us at 64x64); bytes and ndarrays are copied element by element
-    data = array.array("B")
-    data.frombytes(np.ascontiguousarray(frame_YXC).data)
-    return Image(
-        header=header, height=height, width=width, encoding="rgb8", is_bigendian=0, step=3 * width, data=data
-    )
+    msg = Image(header=header, height=height, width=width, encoding="rgb8", is_bigendian=0, step=3 * width)
+    _fill(msg, np.ascontiguousarray(frame_YXC))
+    return msg
 
 
 def compressed_to_frame(msg: CompressedImage, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -69,9 +64,9 @@ def frame_to_compressed(frame_YXC: np.ndarray, header: Header, jpeg_quality: int
     _check_frame(frame_YXC)
     flags = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
     encoded = cv2.imencode(".jpg", cv2.cvtColor(frame_YXC, cv2.COLOR_RGB2BGR), flags)[1]
-    data = array.array("B")
-    data.frombytes(encoded.data)
-    return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=data)
+    msg = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8")
+    _fill(msg, encoded)
+    return msg
 
 
 def scaled_camera_info(
@@ -142,6 +137,12 @@ def vector_to_robot_action(vector: np.ndarray, header: Header) -> RobotAction:
         rotation=Vector3(x=turn_x, y=turn_y, z=turn_z),
         gripper=float(np.float32(gripper)),
     )
+
+
+def _fill(msg: Image | CompressedImage, content: np.ndarray) -> None:
+    # Into the empty array that the message has: 0.03 ms at 640x480. An array.array assigned to it is copied once more, in
+    # the constructor twice; an ndarray is accepted and copied element by element (56 ms).
+    msg.data.frombytes(content.data)
 
 
 def _numbers(action_F: np.ndarray) -> str:

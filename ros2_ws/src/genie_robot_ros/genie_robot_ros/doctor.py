@@ -10,6 +10,7 @@ from typing import Any
 
 import rclpy
 from genie_robot_interfaces.srv import GetCodebook
+from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
@@ -26,7 +27,7 @@ Finding = tuple[str, ...]
 Codebooks = dict[str, GetCodebook.Response | None]
 
 DISCOVERY_S, QUIET_S = 5.0, 1.0
-ANSWER_S = 3.0
+ANSWER_S = 5.0
 CAMERA_S, CAMERA_IMAGES = 3.0, 30
 OLD_STAMP_S = 1.0
 IMAGE_TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
@@ -159,22 +160,30 @@ def simulators(graph: Graph, codebooks: Codebooks) -> Iterator[Finding]:
         if state is None:
             yield (
                 "simulator",
-                "FAIL",
+                "WARN",
                 f"{name} does not answer within {ANSWER_S:g} s",
-                "it hangs, or was killed: look at its log, start it again",
+                "it loads its model, hangs or was killed: its log says which; look again in a minute, then start it again",
             )
         elif state.current_state.label == "active":
             model = f", model {codebook.model}" if codebook is not None and codebook.success else ""
             yield "simulator", "OK", f"{name} is active{model}"
         elif state.current_state.label == "inactive":
-            yield "simulator", "WARN", f"{name} is inactive", f"ros2 lifecycle set {name} activate"
+            advice = _transition(name, "activate", Transition.TRANSITION_ACTIVATE)
+            yield "simulator", "WARN", f"{name} is inactive", advice
         else:
             yield (
                 "simulator",
                 "WARN",
                 f"{name} is {state.current_state.label}",
-                f"its log and /diagnostics say why; ros2 lifecycle set {name} configure",
+                f"its log and /diagnostics say why; {_transition(name, 'configure', Transition.TRANSITION_CONFIGURE)}",
             )
+
+
+def _transition(name: str, label: str, number: int) -> str:
+    return (
+        f"{label} it: call {name}/change_state with transition {number} "
+        f"(with a system ROS: ros2 lifecycle set {name} {label})"
+    )
 
 
 def connections(graph: Graph) -> Iterator[Finding]:
@@ -200,8 +209,7 @@ def mismatch(publisher: TopicEndpointInfo, subscription: TopicEndpointInfo) -> t
             f"one is {publisher.topic_type}, the other {subscription.topic_type}",
             "give one of them another topic name (remap)",
         )
-    hashes = [getattr(end, "topic_type_hash", None) for end in (publisher, subscription)]  # Humble has none
-    if None not in hashes and str(hashes[0]) != str(hashes[1]):
+    if str(publisher.topic_type_hash) != str(subscription.topic_type_hash):
         return f"their {publisher.topic_type} differ", "build both sides from one version of the package"
     level, reason = qos_check_compatible(publisher.qos_profile, subscription.qos_profile)
     if level != QoSCompatibility.ERROR:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
-from rclpy.callback_groups import CallbackGroup
-from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
+from genie_robot import WorldModel
 from genie_robot.errors import GenieError
 from genie_robot_ros import convert
 from genie_robot_ros.camera_buffer import CameraBuffer, Prompt
-from genie_robot_ros.diagnostics import ProblemLog
+
+if TYPE_CHECKING:
+    from genie_robot_ros.simulator_node import GenieSimulator
 
 CAMERA_DEPTH = 5
 
@@ -25,28 +28,22 @@ class CameraInput:
     Bad images are dropped, counted and said (at most one line a second).
     """
 
-    def __init__(
-        self,
-        node: LifecycleNode,
-        buffer: CameraBuffer,
-        problems: ProblemLog,
-        *,
-        transport: str,
-        reliability: str,
-        group: CallbackGroup,
-        max_pixels: int,
-        on_frame: Callable[[], None],
-    ) -> None:
-        self._node, self._buffer, self._problems = node, buffer, problems
-        self._max_pixels, self._on_frame = max_pixels, on_frame
+    def __init__(self, node: GenieSimulator, model: WorldModel, on_frame: Callable[[], None]) -> None:
+        self._node, self._model, self._problems = node, model, node.camera_problems
+        self._max_pixels, self._on_frame = node.value("max_image_pixels"), on_frame
+        self._buffer = CameraBuffer(
+            model.image_height, model.image_width, model.dt_s, model.max_prompt_frames
+        )
         self.frames = 0
         self.info: CameraInfo | None = None
         self._last_s = time.monotonic()
-        qos = QoSProfile(depth=CAMERA_DEPTH, reliability=ReliabilityPolicy[reliability.upper()])
+        qos = QoSProfile(
+            depth=CAMERA_DEPTH, reliability=ReliabilityPolicy[node.value("image_reliability").upper()]
+        )
         # the remap of image_raw must hold for its companions too, so they are built from the resolved name
         topic = node.resolve_topic_name("image_raw")
-        subscribe = partial(node.create_subscription, callback_group=group)
-        if transport == "compressed":
+        subscribe = partial(node.create_subscription, callback_group=node.streams)
+        if node.value("image_transport") == "compressed":
             take = partial(self._take, convert.compressed_to_frame)
             images = subscribe(CompressedImage, f"{topic}/compressed", take, qos)
         else:
@@ -68,6 +65,17 @@ class CameraInput:
     def silent_s(self) -> float:
         """Seconds since the last image, or since the subscription when there was none."""
         return time.monotonic() - self._last_s
+
+    def calibration(self, height: int, width: int, header: Header) -> CameraInfo:
+        """The camera's calibration brought to an imagined image of this size; K is zero where there is none."""
+        live = self.info
+        if live is not None:
+            model_size = (self._model.image_height, self._model.image_width)
+            try:
+                return convert.scaled_camera_info(live, height, width, *model_size, header)
+            except GenieError as error:
+                self._problems.add("bad_calibrations", f"camera_info dropped: {error}")
+        return CameraInfo(header=header, height=height, width=width)
 
     def _take(self, to_frame: Callable, msg: Image | CompressedImage) -> None:
         try:

@@ -7,6 +7,7 @@ between them: there other lanes take their turns, and there it ends when it is g
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -82,10 +83,12 @@ class ModelThread:
             if self._is_closed:
                 return False
             self.running, run = work
-        run()
-        with self.condition:
-            self.running = None
-            self.condition.notify_all()
+        try:
+            run()
+        finally:  # whatever happened, nobody may wait for this lane for ever
+            with self.condition:
+                self.running = None
+                self.condition.notify_all()
         return True
 
     def _choose(self) -> tuple[Lane, Callable[[], None]] | None:
@@ -181,6 +184,12 @@ class Lane:
 
     def _advance(self, job: _Job) -> None:
         try:
+            self._run_part(job)
+        finally:
+            self._in_work = None  # else the job keeps its last image, or the model that it failed to load
+
+    def _run_part(self, job: _Job) -> None:
+        try:
             if job.rest is None:
                 result = job.run(1e3 * (time.perf_counter() - job.asked_s))
                 if not isinstance(result, Generator):
@@ -214,7 +223,8 @@ class Lane:
             try:
                 idle_job()
             except Exception as error:  # the thread must live on
-                self._on_idle_error(name, error)
+                with contextlib.suppress(Exception):
+                    self._on_idle_error(name, error)
 
         return run
 

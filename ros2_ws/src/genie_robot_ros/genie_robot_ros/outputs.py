@@ -59,22 +59,19 @@ def info_of(imagined: ImaginedFrame, command_stamp: Time, queue_ms: float = 0.0)
 
 
 def letterbox(frame_YXC: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Enlarge or shrink to fit into (height, width), centred, the rest black; 0, 0 leaves the frame as it is.
+    """Enlarge or shrink to fit into (height, width), centred, the rest black.
 
     It undoes the centre crop by which a camera image came to the model's size, so that a policy that wants its
     camera's resolution finds everything where that camera would have shown it.
     """
     rows, columns = frame_YXC.shape[:2]
-    if (height, width) in ((0, 0), (rows, columns)):
+    if (height, width) == (rows, columns):
         return frame_YXC
-    scale = min(height / rows, width / columns)
-    inner = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    top, left, inner_rows, inner_columns = convert.letterbox_box(rows, columns, height, width)
+    method = cv2.INTER_LINEAR if inner_rows > rows else cv2.INTER_AREA
+    inner_YXC = cv2.resize(frame_YXC, (inner_columns, inner_rows), interpolation=method)
     canvas_YXC = np.zeros((height, width, 3), np.uint8)
-    top, left = (height - inner[1]) // 2, (width - inner[0]) // 2
-    method = cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA
-    canvas_YXC[top : top + inner[1], left : left + inner[0]] = cv2.resize(
-        frame_YXC, inner, interpolation=method
-    )
+    canvas_YXC[top : top + inner_rows, left : left + inner_columns] = inner_YXC
     return canvas_YXC
 
 

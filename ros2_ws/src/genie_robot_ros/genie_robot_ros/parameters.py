@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
+
+MIN_RATE_HZ = 0.01
 
 
 @dataclass(frozen=True)
@@ -118,16 +122,16 @@ def declare_parameters(node: Node) -> None:
         node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
 
 
-def combination_refusal(
-    publishes_clock: bool, uses_sim_time: bool, output_height: int, output_width: int
-) -> str | None:
-    """Why these parameters do not go together, or None if they do; asked when the node is configured."""
-    if publishes_clock and uses_sim_time:
+def combination_refusal(value: Callable[[str], Any]) -> str | None:
+    """Why these parameters do not go together, or None if they do; `value` gives the one of a name."""
+    if value("publish_clock") and value("use_sim_time"):
         return "publish_clock makes the time on /clock and use_sim_time takes it from there; set one of them to false"
-    if (output_height == 0) != (output_width == 0):
+    if value("publish_clock") and value("mode") == "shadow":
+        return "publish_clock has no meaning in mode shadow, which foresees a camera's time; set it to false"
+    height, width = value("output_height"), value("output_width")
+    if (height == 0) != (width == 0):
         return (
-            f"output_height is {output_height} and output_width {output_width}; give both, or neither for the "
-            "model's size"
+            f"output_height is {height} and output_width {width}; give both, or neither for the model's size"
         )
     return None
 
@@ -139,6 +143,8 @@ def refusal(name: str, value: object, configured: bool) -> str | None:
         return None
     if isinstance(value, float) and not math.isfinite(value):
         return f"{name} is {value}, it must be a finite number"
+    if name == "rate_hz" and isinstance(value, float) and 0 < value < MIN_RATE_HZ:
+        return f"rate_hz is {value:g}, it must be 0 (the model's own rate) or {MIN_RATE_HZ:g} to 1000"
     if parameter.choices and value not in parameter.choices:
         return f"{name} is {value!r}, it must be one of {', '.join(parameter.choices)}"
     if configured and not parameter.live:

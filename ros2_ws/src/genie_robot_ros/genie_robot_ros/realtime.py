@@ -46,6 +46,17 @@ class HeldCommand:
             self._is_used = True
             return command
 
+    def take_expired(self, timeout_s: float) -> Command | None:
+        """The newest command, if it came more than `timeout_s` ago and was never used; it is then forgotten."""
+        with self._lock:
+            if self._newest is None or self._is_used or timeout_s <= 0:
+                return None
+            command, came_s = self._newest
+            if self._now_s() - came_s <= timeout_s:
+                return None
+            self._newest, self._is_used = None, True
+            return command
+
     def clear(self) -> Command | None:
         """Forget the command, as after a reset; returns it if it was never used."""
         with self._lock:
@@ -84,6 +95,11 @@ class Ticks:
             missed, self._missed = self._missed, 0
             self.dropped += missed
             return missed
+
+    def forget_missed(self) -> None:
+        """What was missed belongs to another episode."""
+        with self._lock:
+            self._missed = 0
 
     def end(self, policy: str) -> bool:
         """The step is done; True if another one begins at once, because a tick was missed and the policy is `slow`."""

@@ -8,6 +8,7 @@ Console script `record`, and `genie-robot ros record`.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -66,7 +67,7 @@ class RecordedTopic:
 
 @dataclass
 class RecordingReport:
-    """What a recording holds: topic -> messages and lost messages, bytes, seconds, and why it ended."""
+    """What a recording holds: topic -> messages, topic -> lost ones if any, bytes, seconds, and why it ended."""
 
     out: Path
     messages: dict[str, int] = field(default_factory=dict)
@@ -79,14 +80,14 @@ class RecordingReport:
         """For a person: a line for each topic, and the sum."""
         width = max(map(len, self.messages), default=0)
         lines = [
-            f"{topic:<{width}}{count:>9} messages{f', {self.lost[topic]} lost on the way' if self.lost[topic] else ''}"
+            f"{topic:<{width}}{count:>9} messages{f', {self.lost[topic]} lost on the way' if topic in self.lost else ''}"
             for topic, count in sorted(self.messages.items())
         ]
         total = (
             f"{sum(self.messages.values())} messages, {self.total_bytes / 1e6:.1f} MB, {self.seconds:.1f} s"
         )
         lines.append(f"{self.out}: {total} ({self.ended_by})")
-        if any(self.lost.values()):
+        if self.lost:
             lines.append(
                 "messages were lost between publisher and recorder: `genie-robot ros doctor` says what helps"
             )
@@ -169,6 +170,17 @@ class Recorder(Node):
             known.publishers, known.last_number = now, None
         known.gap = 0
 
+    def lost(self) -> dict[str, int]:
+        """Topic -> messages that never came.
+
+        Gaps since the last look at the graph count where one publisher was there all along: two have numbers of their own.
+        """
+        self.discover()
+        return {
+            topic: known.lost + (known.gap if len(known.publishers) == 1 else 0)
+            for topic, known in self.recorded.items()
+        }
+
     def _subscribe(self, topic: str, message_class: type, qos: QoSProfile) -> Subscription:
         def on_message(data: bytes, info: dict[str, Any]) -> None:
             self._write(topic, data, info)
@@ -179,8 +191,8 @@ class Recorder(Node):
         if self.failure is not None:
             return
         known = self.recorded[topic]
-        number = info.get("publication_sequence_number")  # Humble does not tell it
-        if number is not None:
+        number = info["publication_sequence_number"]
+        if number is not None:  # not every middleware counts
             if known.last_number is not None and number > known.last_number + 1:
                 known.gap += number - known.last_number - 1
             known.last_number = number
@@ -261,7 +273,7 @@ def record(
         report.seconds = time.monotonic() - start_s
         report.total_bytes = recorder.total_bytes
         report.messages = {topic: known.messages for topic, known in recorder.recorded.items()}
-        report.lost = {topic: known.lost + known.gap for topic, known in recorder.recorded.items()}
+        report.lost = {topic: lost for topic, lost in recorder.lost().items() if lost}
         if recorder.failure is not None:
             raise recorder.failure
     if recorder.disk_is_low:
@@ -322,9 +334,12 @@ def _drain(recorder: Recorder, executor: SingleThreadedExecutor) -> None:
 
 
 def main() -> int:
-    """Console script `record`: the command `genie-robot ros record`, with `--ros-args` as every ROS 2 program."""
+    """Console script `record`: the command `genie-robot ros record`, but with `--ros-args`, and ROS 2's own reach, as every
+    ROS 2 program.
+    """
     from genie_robot.cli import main as genie_robot
 
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")  # else the command keeps to this machine
     return genie_robot(["ros", "record", *remove_ros_args(sys.argv)[1:]])
 
 

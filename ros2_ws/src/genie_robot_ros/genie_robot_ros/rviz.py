@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -10,6 +12,19 @@ import yaml
 from genie_robot_ros.share import PACKAGE, share_path
 
 CAMERA_TOPIC = "/image_raw"  # of the configurations
+
+
+def mode_in(params_file: Path | str, namespace: str = "") -> str:
+    """The simulator's `mode` in a ROS 2 parameter file; empty where the file does not tell, or cannot be read."""
+    full_name = "/".join(["", *filter(None, namespace.split("/")), "genie_simulator"])
+    mode = ""
+    try:
+        for pattern, parameters in _nodes(yaml.safe_load(Path(params_file).read_text())):
+            if re.fullmatch(pattern.replace("/*", r"(/\w+)"), full_name):  # * and ** as rcl reads them
+                mode = parameters.get("mode", mode)
+    except (OSError, ValueError, re.error, yaml.YAMLError):  # the simulator says what is wrong with it
+        return ""
+    return str(mode)
 
 
 def rviz_config(mode: str = "") -> str:
@@ -31,6 +46,15 @@ def rviz_remaps(namespace: str, image_topic: str = "", mode: str = "") -> list[t
         topics = sorted(set(_topics(yaml.safe_load(file))))
     remaps = [(topic, camera if topic == CAMERA_TOPIC else f"{prefix}{topic}") for topic in topics]
     return [(topic, place) for topic, place in remaps if place != topic]
+
+
+def _nodes(part: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name, parameters) of the nodes in a parameter file, where names may be laid out as nested keys."""
+    for key, value in part.items() if isinstance(part, dict) else ():
+        if key == "ros__parameters" and isinstance(value, dict):
+            yield name, value
+        else:
+            yield from _nodes(value, f"{name}/{str(key).strip('/')}")
 
 
 def _topics(part: Any) -> Iterator[str]:

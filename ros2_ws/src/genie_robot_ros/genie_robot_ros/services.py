@@ -21,12 +21,14 @@ from genie_robot_ros.camera_buffer import Prompt
 from genie_robot_ros.diagnostics import one_line
 from genie_robot_ros.model_thread import RefusedError
 from genie_robot_ros.realtime import Command
+from genie_robot_ros.simulator import Simulator
 
 if TYPE_CHECKING:
     from genie_robot_ros.simulator_node import GenieSimulator
 
 MAX_REPEAT = 1000
 MAX_FORK_FRAMES = 512
+MAX_FORK_MIB = 64  # of images in one answer
 MAX_FORK_STEPS = 64
 
 
@@ -72,7 +74,8 @@ class Services:
 
     def _age_of(self, request: Reset.Request) -> str:
         node = self._node
-        silent_s = node.camera.silent_s() if node.camera is not None and request.use_latest_frames else None
+        camera = node.camera
+        silent_s = camera.silent_s() if camera is not None and request.use_latest_frames else None
         if silent_s is None or silent_s <= node.value("camera_timeout_s"):
             return ""
         return f"note: the camera's latest image came {silent_s:.1f} s ago"
@@ -87,13 +90,12 @@ class Services:
         if request.use_latest_frames:
             return node.camera_prompt()
         if request.dataset:
-            frames = await node.wait_for(self._reader.submit(partial(_dataset_frames, request)))
-            stamp_ns, frame_id = node.now_ns(), request.dataset
-        else:
-            max_pixels = node.value("max_image_pixels")
-            frames = [convert.image_to_frame(image, max_pixels) for image in request.frames]
-            header = request.frames[-1].header
-            stamp_ns, frame_id = convert.stamp_to_ns(header.stamp) or node.now_ns(), header.frame_id
+            read = partial(_dataset_prompt, request, node.require_simulator(), node.now_ns())
+            return await node.wait_for(self._reader.submit(read))
+        max_pixels = node.value("max_image_pixels")
+        frames = [convert.image_to_frame(image, max_pixels) for image in request.frames]
+        header = request.frames[-1].header
+        stamp_ns, frame_id = convert.stamp_to_ns(header.stamp) or node.now_ns(), header.frame_id
         return Prompt(node.require_simulator().fit_frames(frames), stamp_ns, frame_id)
 
     async def _on_step(self, request: Step.Request, response: Step.Response) -> Step.Response:
@@ -119,14 +121,11 @@ class Services:
         node = self._node
 
         async def run() -> None:
-            codes_FS = _fork_codes(request, node.require_active().model.num_actions)
-            future = node.submit(lambda _: node.timed_futures(codes_FS))
-            frames_FSYXC, present, response.model_ms = await node.wait_for(future)
-            first = frames_FSYXC.shape[1] - 1 if request.last_frames_only else 0
-            response.futures = len(frames_FSYXC)
-            for frames_SYXC in frames_FSYXC:
-                for step in range(first, frames_FSYXC.shape[1]):
-                    response.images.append(node.image_after(present, step + 1, frames_SYXC[step]))
+            codes_FS = _fork_codes(request, node.require_active().model.num_actions, node.output_size)
+            steps = range(codes_FS.shape[1] - 1 if request.last_frames_only else 0, codes_FS.shape[1])
+            future = node.submit(lambda _: node.fork(codes_FS, steps))
+            response.images, response.model_ms = await node.wait_for(future)
+            response.futures = len(codes_FS)
 
         return await self._answer("~/fork", run, response)
 
@@ -176,7 +175,7 @@ def _command_of(request: Step.Request) -> Command:
     return Command(convert.stamp_to_ns(request.action.header.stamp), request.action.code)
 
 
-def _fork_codes(request: Fork.Request, num_actions: int) -> np.ndarray:
+def _fork_codes(request: Fork.Request, num_actions: int, image_size: tuple[int, int]) -> np.ndarray:
     """Codes (F, S) of a request; each code held, if it names none."""
     steps = max(1, request.steps)
     size = len(request.codes) or num_actions * steps
@@ -186,11 +185,17 @@ def _fork_codes(request: Fork.Request, num_actions: int) -> np.ndarray:
             f"{MAX_FORK_FRAMES} codes and {MAX_FORK_STEPS} steps"
         )
     codes = np.asarray(request.codes, np.int64) if request.codes else np.repeat(np.arange(num_actions), steps)
+    images = size // steps if request.last_frames_only else size
+    if (size_mib := images * image_size[0] * image_size[1] * 3 / 2**20) > MAX_FORK_MIB:
+        raise ActionError(
+            f"fork would answer with {size_mib:.0f} MiB of images; wanted at most {MAX_FORK_MIB}; ask for fewer futures or "
+            "steps, for last_frames_only, or set a smaller output_height and output_width"
+        )
     return codes.reshape(-1, steps)
 
 
-def _dataset_frames(request: Reset.Request) -> np.ndarray:
-    """The prompt frames of a recorded episode, read in a thread of its own."""
+def _dataset_prompt(request: Reset.Request, simulator: Simulator, stamp_ns: int) -> Prompt:
+    """The prompt from a recorded episode, read and resized in a thread of its own."""
     source = open_dataset(request.dataset)
     split = request.split or next(iter(source.splits))
     numbers = range(request.episode, request.episode + 1)
@@ -202,4 +207,7 @@ def _dataset_frames(request: Reset.Request) -> np.ndarray:
             f"{request.dataset}: frame {first} of episode {request.episode} in split {split!r}: {length}; the split has "
             f"{source.splits.get(split, 0)} episodes"
         )
-    return episode.frames_TYXC[first : first + (request.num_frames or episode.num_frames)]
+    frames_TYXC = episode.frames_TYXC[
+        first : first + (request.num_frames or simulator.model.max_prompt_frames)
+    ]
+    return Prompt(simulator.fit_frames(frames_TYXC), stamp_ns, request.dataset)

@@ -150,7 +150,6 @@ class Simulator:
         begun = time.perf_counter()
         frame_YXC = self._session.step(code)
         self.sequence += 1
-        self.uses[code] += 1
         imagined = self._imagined(frame_YXC, code, self.name_of(code), begun)
         self.latency.add(imagined.model_ms)
         return imagined
@@ -160,6 +159,10 @@ class Simulator:
         frame_YXC = self.present.frame_YXC
         self.sequence += 1
         return self._imagined(frame_YXC, PROMPT_CODE, "hold", time.perf_counter())
+
+    def end_episode(self) -> None:
+        """Forget the prompt: no step until the next reset."""
+        self._prompt = self._present = None
 
     def skip(self, ticks: int) -> None:
         """Let the stamps jump over ticks for which no frame was made."""

@@ -20,23 +20,24 @@ import rclpy
 import torch
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
+from rclpy.exceptions import InvalidNamespaceException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future as RosFuture
 from rclpy.utilities import remove_ros_args
-from sensor_msgs.msg import CameraInfo, Image
+from rclpy.validate_namespace import validate_namespace
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from genie_robot.config import SamplingConfig
-from genie_robot.errors import GenieError
 from genie_robot_ros import convert
 from genie_robot_ros.background import Background
-from genie_robot_ros.camera_buffer import CameraBuffer, Prompt
+from genie_robot_ros.camera_buffer import Prompt
 from genie_robot_ros.commands import Commands
 from genie_robot_ros.diagnostics import ProblemLog, one_line
 from genie_robot_ros.inputs import CameraInput
 from genie_robot_ros.model_thread import Lane, RefusedError
 from genie_robot_ros.outputs import Outputs, header_of, info_of, letterbox
-from genie_robot_ros.parameters import combination_refusal, declare_parameters, refusal
+from genie_robot_ros.parameters import PARAMETERS, combination_refusal, declare_parameters, refusal
 from genie_robot_ros.rollout_server import RolloutServer
 from genie_robot_ros.services import Services
 from genie_robot_ros.simulator import ImaginedFrame, Simulator
@@ -58,6 +59,7 @@ class GenieSimulator(LifecycleNode):
     def __init__(self, worlds: Worlds, **node_arguments: Any) -> None:
         super().__init__("genie_simulator", **node_arguments)
         self._worlds = worlds
+        self._mode = ""
         self.simulator: Simulator | None = None
         self.camera: CameraInput | None = None
         self.lane: Lane | None = None
@@ -90,7 +92,7 @@ class GenieSimulator(LifecycleNode):
         names = ("model_path", "probe_path", "device", "dtype")
         settings = WorldSettings(**{name: self.value(name) for name in names})
         try:
-            self._check_combination()
+            self._check_parameters()
             world = self._worlds.load(settings)
             simulator = Simulator(world, self._sampling())
             # in the model thread, as all model work: another session may be at work on the same model
@@ -99,23 +101,21 @@ class GenieSimulator(LifecycleNode):
                 warm_up.submit(lambda _: simulator.warm_up()).result()
             finally:
                 warm_up.close("")
+            self.camera = CameraInput(self, simulator.model, self._background.on_camera_frame)
         except Exception as error:  # any, such as torch's AssertionError for cuda: rclpy would be silent
-            self.error = f"cannot load the model from {settings.model_path!r}: {one_line(error)}"
+            what = (
+                ""
+                if isinstance(error, RefusedError)
+                else f"cannot load the model from {settings.model_path!r}: "
+            )
+            self.error = what + (str(error) if isinstance(error, RefusedError) else one_line(error))
             self.get_logger().error(self.error)
+            error.__traceback__ = None  # its frames hold what was loaded so far
+            self._release()
             return TransitionCallbackReturn.FAILURE
         self.error = None
         self.simulator = simulator
         model = world.model
-        self.camera = CameraInput(
-            self,
-            CameraBuffer(model.image_height, model.image_width, model.dt_s, model.max_prompt_frames),
-            self.camera_problems,
-            transport=self.value("image_transport"),
-            reliability=self.value("image_reliability"),
-            group=self.streams,
-            max_pixels=self.value("max_image_pixels"),
-            on_frame=self._background.on_camera_frame,
-        )
         gc.collect()
         gc.freeze()  # else each full collection walks all of torch and holds a frame back by tens of ms
         self.get_logger().info(
@@ -163,11 +163,13 @@ class GenieSimulator(LifecycleNode):
         """Before the node is destroyed: end its threads and servers."""
         self.end_work()
         self._service_set.close()
+        self.rollout.close()
 
     def _release(self) -> None:
         if self.camera is not None:
             self.camera.close()
         self.camera = self.simulator = None
+        self._worlds.give_back_clock(self)
         self._background.forget()
         gc.unfreeze()
         gc.collect()
@@ -186,6 +188,10 @@ class GenieSimulator(LifecycleNode):
             reason = refusal(parameter.name, parameter.value, configured=self.simulator is not None)
             if reason is not None:
                 return SetParametersResult(successful=False, reason=reason)
+        wanted = {parameter.name: parameter.value for parameter in parameters}
+        reason = combination_refusal(lambda name: wanted.get(name, self.value(name)))
+        if reason is not None and self.simulator is not None:  # before, one may be set after the other
+            return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 
     def _on_parameters_set(self, parameters: list[rclpy.Parameter]) -> None:
@@ -194,18 +200,28 @@ class GenieSimulator(LifecycleNode):
             self.simulator.sampling = self._sampling()
         if self.lane is not None and names & {"mode", "rate_hz"}:
             self.commands.start()
-        if "mode" in names:
+        if "mode" in names and self.value("mode") != self._mode:
             self.commands.forget("the mode changed")
             self._background.forget()
+            if self._mode == "shadow" and self.lane is not None:
+                # its frames are the camera's future: whoever steps on wants a prompt of his own
+                self.submit(lambda _: self.require_simulator().end_episode())
+            self._mode = self.value("mode")
 
     def _sampling(self) -> SamplingConfig:
         return SamplingConfig(self.value("maskgit_steps"), self.value("temperature"))
 
-    def _check_combination(self) -> None:
-        names = ("publish_clock", "use_sim_time", "output_height", "output_width")
-        reason = combination_refusal(*(self.value(name) for name in names))
-        if reason is not None:
-            raise RefusedError(reason)
+    def _check_parameters(self) -> None:
+        """RefusedError for values that the node was started with and that `refusal` would not have let in later."""
+        self._mode = self.value("mode")
+        reasons = [
+            refusal(parameter.name, self.value(parameter.name), configured=False) for parameter in PARAMETERS
+        ]
+        for reason in (*reasons, combination_refusal(self.value)):
+            if reason is not None:
+                raise RefusedError(reason)
+        if self.value("publish_clock"):
+            self._worlds.take_clock(self)
 
     # What the parts of the node ask of it
 
@@ -258,9 +274,10 @@ class GenieSimulator(LifecycleNode):
 
     def camera_prompt(self) -> Prompt:
         """What the camera shows; RefusedError before its first image."""
-        prompt = self.camera.prompt() if self.camera is not None else None
+        camera = self.camera
+        prompt = camera.prompt() if camera is not None else None
         if prompt is None:
-            topic = self.camera.topic if self.camera is not None else "image_raw"
+            topic = camera.topic if camera is not None else "image_raw"
             raise RefusedError(f"no camera image yet on {topic}; publish one, or give frames")
         return prompt
 
@@ -277,41 +294,44 @@ class GenieSimulator(LifecycleNode):
 
         return await self.wait_for(self.submit(run))
 
-    def timed_futures(
-        self, codes_FS: np.ndarray
-    ) -> Generator[None, None, tuple[np.ndarray, ImaginedFrame, float]]:
-        """A job of the model thread: frames of futures, the frame they begin from, and the time they took [ms]."""
+    def fork(self, codes_FS: np.ndarray, steps: range) -> Generator[None, None, tuple[list[Image], float]]:
+        """A job of the model thread: images of `steps` of each future, future by future, and the model's time [ms]."""
         simulator = self.require_active()
         futures = simulator.futures_by_step(codes_FS)
-        steps, model_ms = [], 0.0
+        images: list[list[Image]] = [[] for _ in codes_FS]
+        model_ms = 0.0
         for step in range(codes_FS.shape[1]):
             if step:
                 yield
             begun_s = time.perf_counter()
-            steps.append(next(futures))
+            frames_FYXC = next(futures)
             model_ms += 1e3 * (time.perf_counter() - begun_s)
-        return np.stack(steps, axis=1), simulator.present, model_ms
+            if step in steps:
+                for row, frame_YXC in zip(images, frames_FYXC, strict=True):
+                    row.append(self._image_after(simulator.present, step + 1, frame_YXC))
+        return [image for row in images for image in row], model_ms
 
     # What goes out
 
     def publish_frame(self, imagined: ImaginedFrame, command_stamp_ns: int, queue_ms: float) -> Image:
         """In the model thread: publish a frame and all that belongs to it."""
-        frame_YXC = self._as_it_goes_out(imagined.frame_YXC)
+        frame_YXC = letterbox(imagined.frame_YXC, *self.output_size)
         image = self.outputs.publish_image(imagined, frame_YXC)
         self.outputs.publish_info(info_of(imagined, convert.ns_to_stamp(command_stamp_ns), queue_ms))
-        if self.outputs.camera_info_wanted:
-            self.outputs.publish_camera_info(self._camera_info(image.header))
+        camera = self.camera
+        if camera is not None and self.outputs.camera_info_wanted:
+            self.outputs.publish_camera_info(camera.calibration(*self.output_size, image.header))
         if self.outputs.compressed_wanted:
             self.outputs.publish_compressed(frame_YXC, image.header, self.value("jpeg_quality"))
         self._background.on_frame(imagined)
         return image
 
-    def image_after(self, present: ImaginedFrame, steps: int, frame_YXC: np.ndarray) -> Image:
+    def _image_after(self, present: ImaginedFrame, steps: int, frame_YXC: np.ndarray) -> Image:
         """The message of a frame that follows `present` by so many steps."""
         header: Header = header_of(present)
         step_ns = round(self.require_simulator().model.dt_s * 1e9)
         header.stamp = convert.ns_to_stamp(present.stamp_ns + steps * step_ns)
-        return convert.frame_to_image(self._as_it_goes_out(frame_YXC), header)
+        return convert.frame_to_image(letterbox(frame_YXC, *self.output_size), header)
 
     def fail(self, what: str, error: Exception) -> None:
         """An error nobody foresaw: one line, and the node goes on. Without memory it frees the model and stops."""
@@ -335,22 +355,22 @@ class GenieSimulator(LifecycleNode):
         if self.simulator is not None:
             self.trigger_cleanup()
 
-    def _as_it_goes_out(self, frame_YXC: np.ndarray) -> np.ndarray:
-        return letterbox(frame_YXC, self.value("output_height"), self.value("output_width"))
-
-    def _camera_info(self, header: Header) -> CameraInfo:
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Height and width of the images that go out [pixels]."""
         model = self.require_simulator().model
-        height = self.value("output_height") or model.image_height
-        width = self.value("output_width") or model.image_width
-        live = self.camera.info if self.camera is not None else None
-        try:
-            if live is not None:
-                return convert.scaled_camera_info(
-                    live, height, width, model.image_height, model.image_width, header
-                )
-        except GenieError as error:
-            self.camera_problems.add("bad_calibrations", f"camera_info dropped: {error}")
-        return CameraInfo(header=header, height=height, width=width)
+        return (
+            self.value("output_height") or model.image_height,
+            self.value("output_width") or model.image_width,
+        )
+
+
+def _namespace(name: str) -> str:
+    try:
+        validate_namespace(f"/{name.lstrip('/')}")
+    except InvalidNamespaceException as error:
+        raise argparse.ArgumentTypeError(" ".join(str(error).split())) from None
+    return name
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -364,6 +384,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[None],
         metavar="NS",
+        type=_namespace,
         help="one node in each of these namespaces; they share one model in memory",
     )
     return options

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import rclpy
 from rclpy.callback_groups import CallbackGroup
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
@@ -70,7 +73,7 @@ Shared = TypeVar("Shared")
 
 
 def run_nodes(makers: Sequence[Callable[[Shared], StreamingNode]], make_shared: Callable[[], Shared]) -> int:
-    """Spin the nodes until SIGINT or SIGTERM; returns the exit code: 0, or 1 if an executor failed.
+    """Spin the nodes until SIGINT or SIGTERM; returns the exit code: 0, 1 if an executor failed, 2 for a wrong name or parameter.
 
     Each maker gets what `make_shared` returned once rclpy runs.
 
@@ -82,15 +85,20 @@ def run_nodes(makers: Sequence[Callable[[Shared], StreamingNode]], make_shared: 
         signal.signal(signal_number, lambda *_: stop.set())
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     shared = make_shared()
-    nodes = [make(shared) for make in makers]
-    executor = NodeExecutor()
-    executors = (executor, executor.streams)
+    nodes: list[StreamingNode] = []
+    try:
+        for make in makers:
+            nodes.append(make(shared))
+    except (NameValidationException, ParameterException) as error:
+        print(f"{Path(sys.argv[0]).stem}: {' '.join(str(error).split())}", file=sys.stderr)
+        _end(nodes)
+        return 2
     failures: list[Exception] = []
 
-    def spin(one: SingleThreadedExecutor) -> None:
+    def spin(executor: SingleThreadedExecutor) -> None:
         try:
             while not stop.is_set():
-                one.spin_once()
+                executor.spin_once()
         except ExternalShutdownException:
             pass
         except Exception as error:
@@ -98,8 +106,11 @@ def run_nodes(makers: Sequence[Callable[[Shared], StreamingNode]], make_shared: 
         finally:
             stop.set()
 
-    for node in nodes:
+    executors: list[SingleThreadedExecutor] = []
+    for node in nodes:  # each its own, so that one that loads a model does not hold up the others
+        executor = NodeExecutor()
         executor.add_node(node)
+        executors += [executor, executor.streams]
     spinners = [threading.Thread(target=spin, args=(one,), name=type(one).__name__) for one in executors]
     for spinner in spinners:
         spinner.start()
@@ -116,7 +127,11 @@ def run_nodes(makers: Sequence[Callable[[Shared], StreamingNode]], make_shared: 
     if failures:
         message = " ".join(str(failures[0]).split())
         nodes[0].get_logger().fatal(f"the executor ended: {type(failures[0]).__name__}: {message}")
+    _end(nodes)
+    return 1 if failures else 0
+
+
+def _end(nodes: Sequence[StreamingNode]) -> None:
     for node in nodes:
         node.destroy_node()
     rclpy.try_shutdown()
-    return 1 if failures else 0

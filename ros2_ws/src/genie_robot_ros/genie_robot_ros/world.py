@@ -12,7 +12,7 @@ from genie_robot import WorldModel
 from genie_robot.errors import ModelFolderError
 from genie_robot.evaluation.probe import ProbePair, load_probe
 from genie_robot.simulation.action_interface import ADAPTER_FILE, ActionAdapter, load_adapter
-from genie_robot_ros.model_thread import ModelThread
+from genie_robot_ros.model_thread import ModelThread, RefusedError
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,22 @@ class Worlds:
         self.thread = ModelThread()
         self._models: weakref.WeakValueDictionary[tuple, WorldModel] = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
+        self._clock_owner: object | None = None
+
+    def take_clock(self, session: object) -> None:
+        """From now on the session makes the time on /clock; RefusedError if another one does."""
+        with self._lock:
+            if self._clock_owner not in (None, session):
+                raise RefusedError(
+                    "publish_clock is set for another session of this process too; /clock has one time: set it for one"
+                )
+            self._clock_owner = session
+
+    def give_back_clock(self, session: object) -> None:
+        """The session makes no time any more."""
+        with self._lock:
+            if self._clock_owner is session:
+                self._clock_owner = None
 
     def load(self, settings: WorldSettings) -> World:
         """Open a model folder (again, if its files changed since); `genie_robot.errors` if it is missing or damaged.

@@ -9,7 +9,7 @@ Written for ROS 2 Jazzy. An argument left empty leaves the parameter as `params_
 
 from __future__ import annotations
 
-from genie_robot_ros.rviz import rviz_config, rviz_remaps
+from genie_robot_ros.rviz import mode_in, rviz_config, rviz_remaps
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
@@ -104,12 +104,13 @@ def nodes(context: LaunchContext) -> list[Node]:
             executable="rviz2",
             name="rviz2",
             namespace=namespace,
-            arguments=["-d", rviz_config(given("mode"))],
+            arguments=["-d", rviz_config(mode)],
             parameters=[use_sim_time],
-            remappings=rviz_remaps(namespace, given("image_topic"), given("mode")),
+            remappings=rviz_remaps(namespace, given("image_topic"), mode),
             condition=IfCondition(LaunchConfiguration("rviz")),
         )
         for namespace in namespaces or [""]
+        for mode in [given("mode") or mode_in(given("params_file"), namespace)]
     ]
     recorder = Node(
         package=PACKAGE,

@@ -24,6 +24,9 @@ _DISTRO = re.compile(r"ros-([a-z]+)-rclpy")
 _ASK_RCLPY = "from rclpy.utilities import get_rmw_implementation_identifier as ask; print(ask())"
 _RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
 _MAX_DOMAIN, _MAX_SAFE_DOMAIN = 232, 101
+#: first of the two UDP ports (discovery, data) that go together, counted from a domain's first: multicast, then those of
+#: its first ten participants
+_PORT_PAIRS = (0, *range(10, 30, 2))
 _TIME_ERROR = 5  # adjtimex: the kernel's clock is not synchronised
 _MIN_UDP_BYTES = 2 * 2**20
 _MIN_LOG_BYTES = 500 * 2**20
@@ -152,7 +155,7 @@ def _domain() -> Iterator[Finding]:
         yield ok(
             "domain", f"{domain}{'' if text else ' (the default, which everybody shares who sets none)'}"
         )
-    others = sorted(_domains_in_use() - {domain})
+    others = sorted(domains_in_use() - {domain})
     if others:
         yield ok(
             "domain",
@@ -160,17 +163,19 @@ def _domain() -> Iterator[Finding]:
         )
 
 
-def _domains_in_use() -> set[int]:
-    """Domains whose DDS ports some process of this machine has open, by the port rule of RTPS."""
-    found = set()
+def domains_in_use() -> set[int]:
+    """Domains of which this machine has a pair of ports open as RTPS lays them out: single ports may be anybody's."""
+    ports = set()
     for table in ("/proc/net/udp", "/proc/net/udp6"):
         if not os.path.exists(table):
             continue
-        for line in Path(table).read_text().splitlines()[1:]:
-            port = int(line.split()[1].rsplit(":", 1)[1], 16) - 7400
-            if 0 <= port < 250 * _MAX_SAFE_DOMAIN and (port % 250 in (0, 1) or port % 250 >= 10):
-                found.add(port // 250)
-    return found
+        lines = Path(table).read_text().splitlines()[1:]
+        ports |= {int(line.split()[1].rsplit(":", 1)[1], 16) for line in lines}
+    return {
+        domain
+        for domain in range(_MAX_SAFE_DOMAIN + 1)
+        if any({7400 + 250 * domain + pair, 7401 + 250 * domain + pair} <= ports for pair in _PORT_PAIRS)
+    }
 
 
 def discovery() -> Finding:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genie_robot.cli._ros_network import add_open_network, say, set_network
 from genie_robot.cli._ros_package import ros_module
 from genie_robot.errors import ConfigError
 
@@ -29,7 +30,6 @@ Does what `ros2 launch genie_robot_ros genie_simulator.launch.py` does, also whe
 Nodes stay on this machine (ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST, and a Fast DDS profile for large images that keeps
 to 127.0.0.1) unless the environment says otherwise or --open-network is given.
 """
-PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 _END_S = 30.0
 
 
@@ -62,9 +62,7 @@ def add_parser(commands: Any) -> None:
         "--record", metavar="DIR", type=Path, help="record all topics into this new bag folder"
     )
     parser.add_argument("--rviz", action="store_true", help="open RViz, where it is installed")
-    parser.add_argument(
-        "--open-network", action="store_true", help="let other machines see and command these nodes"
-    )
+    add_open_network(parser)
     parser.set_defaults(run_ros=run)
 
 
@@ -78,19 +76,20 @@ class _Child:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start everything and wait; returns 0 after Ctrl-C, 1 when the simulator or the recorder failed."""
+    """Start everything and wait; returns 0 after Ctrl-C, the simulator's own code when it failed, else 1 for the recorder."""
     _check(args)
     share = ros_module("share")
-    environment = child_environment(args.open_network, share)
+    environment = dict(os.environ)
+    set_network(environment, args.open_network, share)
     children: list[_Child] = []
     with _stop_event() as stop:
         try:
             for name, command, needed in _commands(args):
                 children.append(_start(name, command, environment, needed))
-            failed = _wait(children, stop)
+            code = _wait(children, stop)
         finally:
             ended_well = [_end(child) for child in children]
-    return 1 if failed or not all(ended_well) else 0
+    return code or (0 if all(ended_well) else 1)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -106,32 +105,6 @@ def _check(args: argparse.Namespace) -> None:
             raise ConfigError(f"--param is {setting!r}; wanted NAME:=VALUE, for example mode:=shadow")
     if args.record is not None:
         check_new(args.record)
-
-
-def child_environment(open_network: bool, share: Any) -> dict[str, str]:
-    """The environment of the children: on this machine, with room for large images, unless told otherwise."""
-    environment = dict(os.environ)
-    if open_network:
-        for name in ("ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_LOCALHOST_ONLY"):
-            environment.pop(name, None)
-        _say("network", "open: every machine in it sees and can command these nodes")
-    elif environment.get("ROS_DISTRO") == "humble":  # before Iron, discovery knows only this switch
-        environment.setdefault("ROS_LOCALHOST_ONLY", "1")
-    else:
-        environment.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    reach = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
-    here = reach == "LOCALHOST" or environment.get("ROS_LOCALHOST_ONLY") == "1"
-    domain = environment.get("ROS_DOMAIN_ID", "0")
-    if not open_network:
-        _say("network", f"{'this machine only' if here else reach}, ROS domain {domain}")
-    if (
-        here and PROFILE_VARIABLE not in environment
-    ):  # the shipped profile knows no address but the loopback's
-        environment[PROFILE_VARIABLE] = str(
-            share.share_path(share.PACKAGE, "config", "fastdds_large_images.xml")
-        )
-        _say("large images", f"Fast DDS profile {environment[PROFILE_VARIABLE]}; give it to the camera too")
-    return environment
 
 
 def _commands(args: argparse.Namespace) -> Iterator[tuple[str, list[str], bool]]:
@@ -158,11 +131,12 @@ def _commands(args: argparse.Namespace) -> Iterator[tuple[str, list[str], bool]]
 def _rviz_commands(args: argparse.Namespace) -> Iterator[tuple[str, list[str], bool]]:
     program = shutil.which("rviz2")
     if program is None:
-        _say("rviz", "rviz2 is not on the PATH: going on without it")
+        say("rviz", "rviz2 is not on the PATH: going on without it")
         return
     rviz = ros_module("rviz")
-    mode = dict(setting.split(":=", 1) for setting in args.param).get("mode", "")
+    given = dict(setting.split(":=", 1) for setting in args.param).get("mode")
     for namespace in args.namespace or [""]:
+        mode = given or (rviz.mode_in(args.params, namespace) if args.params is not None else "")
         remaps = rviz.rviz_remaps(namespace, args.image_topic or "", mode)
         arguments = [part for pair in remaps for part in ("-r", ":=".join(pair))]
         yield "rviz", [program, "-d", rviz.rviz_config(mode), "--ros-args", *arguments], False
@@ -184,22 +158,22 @@ def _stop_event() -> Iterator[threading.Event]:
 def _start(name: str, command: list[str], environment: Mapping[str, str], needed: bool) -> _Child:
     # a session of its own: Ctrl-C reaches only this process, which then ends the others in order
     process = subprocess.Popen(command, env=environment, start_new_session=True)
-    _say(name, f"process {process.pid}: {' '.join(command)}")
+    say(name, f"process {process.pid}: {' '.join(command)}")
     return _Child(name, process, needed)
 
 
-def _wait(children: list[_Child], stop: threading.Event) -> bool:
-    """Until Ctrl-C or the simulator's end; returns whether a needed process failed."""
-    failed, running = False, list(children)
+def _wait(children: list[_Child], stop: threading.Event) -> int:
+    """Until Ctrl-C or the simulator's end; returns 0, or the exit code for the needed process that failed."""
+    failed, running = 0, list(children)
     while not stop.wait(0.2):
         for child in [child for child in running if child.process.poll() is not None]:
             running.remove(child)
             code = child.process.returncode
             ending = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-            _say(child.name, f"{ending}{'; what it said is above' if code > 0 else ''}")
-            failed = failed or (child.needed and code != 0)
+            say(child.name, f"{ending}{'; what it said is above' if code > 0 else ''}")
             if child is children[0]:
-                return failed
+                return max(code, 1) if code else failed
+            failed = 1 if child.needed and code else failed
     return failed
 
 
@@ -211,11 +185,7 @@ def _end(child: _Child) -> bool:
     try:
         code = child.process.wait(_END_S)
     except subprocess.TimeoutExpired:
-        _say(child.name, f"did not end within {_END_S:g} s: killed")
+        say(child.name, f"did not end within {_END_S:g} s: killed")
         child.process.kill()
         code = child.process.wait()
     return code == 0 or not child.needed
-
-
-def _say(name: str, text: str) -> None:
-    print(f"[{name}] {text}", flush=True)

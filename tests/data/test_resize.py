@@ -126,7 +126,9 @@ OTHER_RESIZES = {
     "genie_robot/data/resize.py": 1,
     "genie_robot/evaluation/train_probe.py": 3,
     "genie_robot/training/logs.py": 1,
+    "ros2_ws/src/genie_robot_ros/genie_robot_ros/outputs.py": 1,
     "ros2_ws/src/genie_robot_ros/genie_robot_ros/round_trip.py": 1,
+    "ros2_ws/src/genie_robot_ros/genie_robot_ros/sheets.py": 1,
 }
 
 

@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 
 def free_domain() -> int:
     """A domain in which no process of this machine is: each one there holds a UDP port of the domain's range."""
@@ -38,8 +40,6 @@ def free_domain() -> int:
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(free_domain())
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"
-
-import pytest
 
 HOW_TO_BUILD = "the ROS 2 packages are not built in this environment; run: make ros"
 try:
@@ -259,7 +259,7 @@ def own_domain() -> Iterator:
         rclpy.try_shutdown(context=context)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_client(own_domain) -> Iterator:
     """A client in that domain."""
     from genie_robot_ros.client import SimulatorClient

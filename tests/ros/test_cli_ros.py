@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PACKAGE, PATIENCE_S
+import rclpy
+from conftest import PACKAGE, PATIENCE_S, free_domain
 from genie_robot_ros import share
-from genie_robot_ros.rviz import rviz_config, rviz_remaps
+from genie_robot_ros.rviz import mode_in, rviz_config, rviz_remaps
+from rclpy.context import Context
 
 from genie_robot import cli
-from genie_robot.cli._ros_simulate import child_environment
+from genie_robot.cli._ros_network import set_network
 from genie_robot.data.bags.file import BagFile
+from genie_robot.errors import DataError
 
 PROFILE = str(PACKAGE / "config" / "fastdds_large_images.xml")
 FAKE_RVIZ = '#!/bin/sh\necho "rviz: $*"\nexec sleep 1000\n'
@@ -80,6 +83,13 @@ def environment_of(process: int) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
 
 
+def topics_in(bag: Path) -> set[str]:
+    try:
+        return set(BagFile(bag).topics)
+    except DataError:  # nothing is in it yet
+        return set()
+
+
 def test_simulator_recorder_and_rviz_come_and_go_together(
     simulate: Callable[..., Simulation], tmp_path: Path
 ) -> None:
@@ -87,9 +97,10 @@ def test_simulator_recorder_and_rviz_come_and_go_together(
     program.parent.mkdir()
     program.write_text(FAKE_RVIZ)
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    bag = tmp_path / "bag"
+    bag, parameters = tmp_path / "bag", tmp_path / "parameters.yaml"
+    parameters.write_text("/left/genie_simulator: {ros__parameters: {mode: shadow}}\n")
     one = simulate(
-        *("--namespace", "left", "right", "--record", str(bag), "--rviz"),
+        *("--namespace", "left", "right", "--record", str(bag), "--rviz", "--params", str(parameters)),
         PATH=f"{program.parent}:{os.environ['PATH']}",
     )
     one.wait_for(
@@ -100,14 +111,18 @@ def test_simulator_recorder_and_rviz_come_and_go_together(
     environment = environment_of(children[0])
     assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert environment["FASTRTPS_DEFAULT_PROFILES_FILE"] == PROFILE
-    for namespace in ("left", "right"):
-        arguments = [part for pair in rviz_remaps(namespace) for part in ("-r", ":=".join(pair))]
-        assert f"rviz: -d {rviz_config()} --ros-args {' '.join(arguments)}\n" in one.text()
+    for namespace, mode in (("left", "shadow"), ("right", "")):
+        arguments = [part for pair in rviz_remaps(namespace, mode=mode) for part in ("-r", ":=".join(pair))]
+        assert f"rviz: -d {rviz_config(mode)} --ros-args {' '.join(arguments)}\n" in one.text()
 
+    recorded = {"/left/latent_actions", "/right/latent_actions", "/diagnostics"}
+    deadline = time.monotonic() + PATIENCE_S
+    while not recorded <= topics_in(bag / "bag.mcap") and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert one.end() == 0, one.text()
     assert not any(map(runs, children))
     assert (bag / "metadata.yaml").is_file()
-    assert {"/left/latent_actions", "/right/latent_actions", "/diagnostics"} <= set(BagFile(bag).topics)
+    assert recorded <= topics_in(bag)
     assert "recording /left/imagined/image_raw" in one.text()
     assert "recording /left/imagined/contact_sheet" not in one.text(), "only made while somebody listens"
     assert "Traceback" not in one.text()
@@ -158,7 +173,13 @@ REACH, HERE_ONLY, PROFILES = (
         ({REACH: "SUBNET"}, False, {REACH: "SUBNET"}, "SUBNET"),
         ({REACH: "LOCALHOST", PROFILES: "/my.xml"}, False, {REACH: "LOCALHOST", PROFILES: "/my.xml"}, "only"),
         ({REACH: "LOCALHOST"}, True, {}, "every machine"),
-        ({"ROS_DISTRO": "humble"}, False, {HERE_ONLY: "1", PROFILES: PROFILE}, "this machine only"),
+        (
+            {REACH: "SUBNET", HERE_ONLY: "1"},
+            False,
+            {REACH: "SUBNET", HERE_ONLY: "1", PROFILES: PROFILE},
+            "this machine only",
+        ),
+        ({HERE_ONLY: "1"}, True, {}, "every machine"),
     ],
 )
 def test_the_network_is_opened_on_purpose_only(
@@ -166,15 +187,11 @@ def test_the_network_is_opened_on_purpose_only(
     open_network: bool,
     wanted: dict[str, str],
     words: str,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in (REACH, HERE_ONLY, PROFILES, "ROS_DISTRO"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    environment = child_environment(open_network, share)
-    assert {name: environment[name] for name in (REACH, HERE_ONLY, PROFILES) if name in environment} == wanted
+    environment = dict(given)
+    set_network(environment, open_network, share)
+    assert environment == wanted
     assert words in capsys.readouterr().out
 
 
@@ -194,6 +211,70 @@ def test_wrong_use_is_one_line(
     assert cli.main(["ros", "simulate", *given]) == 2
     captured = capfd.readouterr()
     assert words in captured.err and captured.err.count("\n") == 1 and not captured.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--param", "horizon:=900"], "horizon"), (["--namespace", "bad-name"], "/bad-name")],
+)
+def test_what_the_simulator_refuses_is_its_line_and_exit_code(
+    arguments: list[str], words: str, simulate: Callable[..., Simulation]
+) -> None:
+    one = simulate(*arguments)
+    assert one.process.wait(PATIENCE_S) == 2
+    said = [line for line in one.text().splitlines() if words in line and not line.startswith("[")]
+    assert len(said) == 1, one.text()
+    assert one.text().endswith("[simulator] ended with code 2; what it said is above\n")
+    assert "Traceback" not in one.text()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "namespace", "wanted"),
+    [
+        ("/**: {ros__parameters: {mode: shadow}}", "", "shadow"),
+        ("/**: {ros__parameters: {mode: shadow}}", "/left/", "shadow"),
+        ("genie_simulator: {ros__parameters: {mode: shadow}}", "", "shadow"),
+        ("genie_simulator: {ros__parameters: {mode: shadow}}", "left", ""),
+        ("/left/genie_simulator: {ros__parameters: {mode: shadow}}", "left", "shadow"),
+        ("left: {genie_simulator: {ros__parameters: {mode: shadow}}}", "left", "shadow"),
+        ("/*/genie_simulator: {ros__parameters: {mode: shadow}}", "left", "shadow"),
+        ("/*/genie_simulator: {ros__parameters: {mode: shadow}}", "", ""),
+        (
+            "/**: {ros__parameters: {mode: shadow}}\n/genie_simulator: {ros__parameters: {mode: step}}",
+            "",
+            "step",
+        ),
+        ("/other: {ros__parameters: {mode: shadow}}", "", ""),
+        ("/**: {ros__parameters: {horizon: 3}}", "", ""),
+        ("/**: [ros__parameters", "", ""),
+        ("a(: {ros__parameters: {mode: shadow}}", "", ""),
+        ("", "", ""),
+    ],
+)
+def test_the_mode_in_a_parameter_file(parameters: str, namespace: str, wanted: str, tmp_path: Path) -> None:
+    """As the node itself reads it."""
+    path = tmp_path / "parameters.yaml"
+    path.write_text(parameters)
+    assert mode_in(path, namespace) == wanted
+    assert (mode_of_a_node(path, namespace) or "") == wanted
+
+
+def mode_of_a_node(path: Path, namespace: str) -> str | None:
+    context = Context()
+    try:
+        rclpy.init(args=["--ros-args", "--params-file", str(path)], context=context, domain_id=free_domain())
+    except RuntimeError:  # no YAML
+        return None
+    node = rclpy.create_node(
+        "genie_simulator",
+        context=context,
+        namespace=namespace.rstrip("/"),
+        automatically_declare_parameters_from_overrides=True,
+    )
+    mode = node.get_parameter_or("mode").value
+    node.destroy_node()
+    context.shutdown()
+    return mode
 
 
 def test_without_the_ros_packages_it_says_what_to_do(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rclpy
-from conftest import PACKAGE, PATIENCE_S, ROOT, NodeProcess, model_arguments
+from conftest import PACKAGE, PATIENCE_S, NodeProcess, model_arguments
 from genie_robot_ros import convert, doctor, loopback
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -27,125 +30,10 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header, Int32, String
 
 from genie_robot import cli
-from genie_robot.cli import _ros_environment as environment
-from genie_robot.cli import _ros_shared_memory as shared_memory
 
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PROFILE = PACKAGE / "config" / "fastdds_large_images.xml"
-HOLDER = "import rclpy; rclpy.init(); node = rclpy.create_node('holder'); print(flush=True); input()"
-
-
-def findings(check: str, found) -> list[tuple[str, ...]]:
-    return [one for one in found if one[0] == check]
-
-
-# The environment
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "check", "level", "words"),
-    [
-        ("ROS_DOMAIN_ID", "seven", "domain", "FAIL", "'seven'"),
-        ("ROS_DOMAIN_ID", "233", "domain", "FAIL", "'233'"),
-        ("ROS_DOMAIN_ID", "150", "domain", "WARN", "ports"),
-        ("ROS_DOMAIN_ID", "42", "domain", "OK", "42"),
-        ("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST", "discovery", "OK", "this machine"),
-        ("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET", "discovery", "WARN", "every machine"),
-        ("ROS_AUTOMATIC_DISCOVERY_RANGE", "OFF", "discovery", "FAIL", "no other node"),
-        ("ROS_AUTOMATIC_DISCOVERY_RANGE", "localhost", "discovery", "FAIL", "'localhost'"),
-        ("AMENT_PREFIX_PATH", "/opt/ros/humble:/opt/ros/jazzy", "installation", "FAIL", "/opt/ros/humble"),
-        ("RMW_IMPLEMENTATION", "rmw_of_nobody", "rclpy", "FAIL", "rmw_of_nobody"),
-        ("ROS_LOG_DIR", "/proc/version/log", "logs", "FAIL", "/proc/version/log"),
-    ],
-)
-def test_variables(
-    variable: str, value: str, check: str, level: str, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(variable, value)
-    first = findings(check, environment.check_environment())[0]
-    assert first.level == level and words in first.found
-    assert bool(first.advice) == (level != "OK")
-    assert "\n" not in first.line()
-
-
-def test_a_sourced_ros_for_another_python(tmp_path: Path) -> None:
-    (tmp_path / "lib/python3.99/site-packages/rclpy").mkdir(parents=True)
-    code = "import sys; from genie_robot.cli import main; sys.exit(main(['ros', 'doctor']))"
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", code],  # -S: none of the packages of this environment
-        env=os.environ | {"AMENT_PREFIX_PATH": str(tmp_path), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1, done.stderr
-    assert "built for Python 3.99" in done.stdout and "genie_robot_interfaces is not built" in done.stdout
-
-
-def test_interfaces_built_from_other_sources(tmp_path: Path) -> None:
-    sources, place = tmp_path / "src", tmp_path / "installed"
-    (sources / "genie_robot_ros").mkdir(parents=True)
-    place.mkdir()
-    for folder in (sources / "genie_robot_ros", place):
-        (folder / "node.py").write_text("x = 1\n")
-    assert environment.stale_source("genie_robot_ros", place, sources) is None
-    (place / "node.py").write_text("x = 2\n")
-    assert environment.stale_source("genie_robot_ros", place, sources) == "node.py"
-    changed = tmp_path / "genie_robot_interfaces"
-    (changed / "msg").mkdir(parents=True)
-    (changed / "msg" / "RobotAction.msg").write_text("float32 gripper\n")
-    assert environment.stale_source("genie_robot_interfaces", place, changed) == "RobotAction.msg"
-
-
-def test_segments_of_a_killed_process_are_stale_and_those_of_a_living_one_are_not() -> None:
-    def segments() -> set[Path]:
-        return {path for path in Path("/dev/shm").glob("fastrtps_*") if not path.name.endswith("_el")}
-
-    before = segments()
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        maps = Path(f"/proc/{holder.pid}/maps").read_text()
-        own = {path for path in segments() - before if str(path) in maps}
-        assert own
-        assert not own & set(shared_memory.stale_segments(Path("/dev/shm")))
-    finally:
-        holder.kill()
-        holder.communicate()
-    stale = own & set(shared_memory.stale_segments(Path("/dev/shm")))
-    assert stale
-    for path in stale:
-        path.unlink()
-        path.with_name(f"{path.name}_el").unlink()
-
-
-@pytest.mark.parametrize(
-    ("content", "level", "words"),
-    [
-        (PROFILE.read_text(), "OK", "32 MiB"),
-        (PROFILE.read_text().replace("33554432", "524288"), "WARN", "524288 bytes"),
-        (PROFILE.read_text()[:-20], "FAIL", "XML"),
-        (PROFILE.read_text().replace('is_default_profile="true"', ""), "FAIL", "no default participant"),
-        (None, "FAIL", "No such file"),
-    ],
-)
-def test_profiles(
-    content: str | None, level: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    path = tmp_path / "profile.xml"
-    if content is not None:
-        path.write_text(content)
-    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(path))
-    finding = shared_memory.profile()
-    assert finding.level == level and words in finding.found
-
-
-def test_a_loopback_profile_in_an_open_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", str(PROFILE))
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
-    assert shared_memory.profile().level == "WARN"
 
 
 # Two processes
@@ -319,9 +207,29 @@ def test_the_simulator_and_its_camera(
     assert seen(graph, cameras, "the model steps at 5 Hz")[1] == "WARN"
     simulator.process.send_signal(signal.SIGSTOP)  # it hangs
     try:
-        assert seen(graph, simulators, "/watched/genie_simulator does not answer")[1] == "FAIL"
+        _, level, _, advice = seen(graph, simulators, "/watched/genie_simulator does not answer")
+        assert level == "WARN" and "loads its model" in advice and "hangs or was killed" in advice
     finally:
         simulator.process.send_signal(signal.SIGCONT)
+
+
+def test_a_simulator_that_waits_for_a_transition(start_node, graph: doctor.Graph, model_folder: Path) -> None:
+    """The advice names the service, which works without the ros2 command: followed, it leads to an active node."""
+    start_node(*model_arguments(model_folder, "autostart:=false"), "-r", "__ns:=/waiting")
+    for state, label in (("unconfigured", "configure"), ("inactive", "activate")):
+        _, level, _, advice = seen(graph, simulators, f"/waiting/genie_simulator is {state}")
+        assert (
+            level == "WARN"
+            and f"with a system ROS: ros2 lifecycle set /waiting/genie_simulator {label}" in advice
+        )
+        found = re.search(r"call (\S+) with transition (\d+)", advice)
+        assert found, advice
+        request = ChangeState.Request(transition=Transition(id=int(found[2])))
+        until_s = time.monotonic() + PATIENCE_S
+        while (answer := graph.ask(ChangeState, {found[1]: request})[found[1]]) is None:
+            assert time.monotonic() < until_s
+        assert answer.success
+    assert seen(graph, simulators, "/waiting/genie_simulator is active")[1] == "OK"
 
 
 def test_no_simulator(graph: doctor.Graph, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from conftest import PACKAGE
 from genie_robot_ros.parameters import PARAMETERS
-from genie_robot_ros.rviz import rviz_config
+from genie_robot_ros.rviz import rviz_config, rviz_remaps
 
 LAUNCH_FILE = PACKAGE / "launch" / "genie_simulator.launch.py"
 Context = dict[str, Any]
@@ -47,7 +47,7 @@ def text_of(value: Any, context: Context) -> str:
 
 
 NODE_KEYWORDS = "package executable name namespace output parameters remappings arguments condition"
-# The names that exist in launch and launch_ros of Humble and Jazzy and that a launch file may use, with their keywords.
+# The names that exist in launch and launch_ros of Jazzy and that a launch file may use, with their keywords.
 KNOWN = {
     "launch": {"LaunchDescription": set(), "LaunchContext": set()},
     "launch.actions": {
@@ -181,6 +181,17 @@ def test_several_namespaces_are_one_process_and_an_rviz_each(launch: Launch) -> 
         remaps = dict(view["remappings"])
         assert remaps["/imagined/image_raw"] == f"/{view['namespace']}/imagined/image_raw"
         assert set(remaps) == set(re.findall(r"Value: (/[\w/]+)", Path(rviz_config()).read_text()))
+
+
+def test_rviz_shows_the_mode_of_the_parameter_file(launch: Launch, tmp_path: Path) -> None:
+    path = tmp_path / "parameters.yaml"
+    path.write_text("/robot_1/genie_simulator: {ros__parameters: {mode: shadow}}\n")
+    given = {"model_path": "/m", "params_file": str(path), "namespaces": "robot_1 robot_2"}
+    views = nodes(launch(**given), "rviz2")
+    assert [view["arguments"][1] for view in views] == [rviz_config("shadow"), rviz_config()]
+    assert views[0]["remappings"] == rviz_remaps("robot_1", "image_raw", "shadow")
+    [first, _] = nodes(launch(**given, mode="step"), "rviz2")
+    assert first["arguments"][1] == rviz_config()
 
 
 def test_executables_files_and_parameters_exist(launch: Launch) -> None:

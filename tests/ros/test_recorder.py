@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,6 @@ import rclpy
 from conftest import PACKAGE, PATIENCE_S
 from genie_robot_interfaces.msg import RobotAction
 from genie_robot_ros import convert, recorder
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.serialization import deserialize_message, serialize_message
@@ -29,6 +29,7 @@ from genie_robot.data.open import open_dataset
 from genie_robot.errors import DataError
 
 SPACE = "/recorded"  # the simulators of other tests listen elsewhere
+TALK = f"{SPACE}/talk"
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 FRAMES = np.random.default_rng(0).integers(0, 256, (12, 24, 32, 3), dtype=np.uint8)
@@ -300,36 +301,26 @@ def test_limits_and_patterns(record: Callable[..., Process], node: Node) -> None
     assert Process(one.out, "--max-minutes", "1").process.wait(PATIENCE_S) == 2  # the folder exists
 
 
-def test_what_never_came_is_counted(ros_context: None, tmp_path: Path) -> None:
-    with BagWriter(tmp_path / "bag", recorder.message_definition) as bag:
-        talker = rclpy.create_node("talker", namespace=SPACE, start_parameter_services=False)
-        camera = talker.create_publisher(Image, "image_raw", 1000)
-        listener = recorder.Recorder(bag, tmp_path, ["/recorded/image_raw"])
-        executor = SingleThreadedExecutor()
-        executor.add_node(listener)
+def test_the_command_listens_on_this_machine_unless_told_otherwise(
+    record: Callable[..., Process], node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ROS_AUTOMATIC_DISCOVERY_RANGE")
+    one = record("--topics", TALK)
+    send(node.create_publisher(String, "talk", 10), [String(data="first")])
+    one.wait_for(TALK, String, 1)
+    # in an open network a participant of Fast DDS listens on its domain's multicast port as well
+    ports = Path(f"/proc/{one.process.pid}/net/udp").read_text()
+    multicast = 7400 + 250 * int(os.environ["ROS_DOMAIN_ID"])
+    assert f":{multicast + 10:04X} " in ports and f":{multicast:04X} " not in ports
+    assert one.end() == 0
+    assert "[network] this machine only" in one.log.read_text()
 
-        def taken(count: int) -> bool:
-            for _ in range(50):
-                executor.spin_once(timeout_sec=0.0)
-            return (
-                "/recorded/image_raw" in listener.recorded
-                and listener.recorded["/recorded/image_raw"].messages >= count
-            )
 
-        until(lambda: taken(0) and camera.get_subscription_count() > 0, "the topic")
-        camera.publish(Image())
-        until(lambda: taken(1), "the first message")
-        for _ in range(recorder.LARGE_DEPTH + 50):  # more than may wait: the oldest fall out
-            camera.publish(Image())
-        until(lambda: taken(1 + recorder.LARGE_DEPTH), "the messages that waited")
-        until(
-            lambda: taken(0) and listener.recorded["/recorded/image_raw"].lost > 0,
-            "the next look at the graph",
-        )
-        assert listener.recorded["/recorded/image_raw"].lost == 50
-        executor.shutdown()
-        for node in (listener, talker):
-            node.destroy_node()
+def test_the_console_script_reaches_as_far_as_every_ros_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ROS_AUTOMATIC_DISCOVERY_RANGE")
+    monkeypatch.setattr(sys, "argv", ["record", "--help"])
+    assert recorder.main() == 0
+    assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "SUBNET"
 
 
 def test_no_camera_image_is_lost_with_the_shipped_profile(

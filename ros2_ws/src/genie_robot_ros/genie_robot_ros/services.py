@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,6 +13,7 @@ from genie_robot_interfaces.msg import CodebookEntry
 from genie_robot_interfaces.srv import Fork, GetCodebook, Reset, Step
 from geometry_msgs.msg import Vector3
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from genie_robot.data.open import open_dataset
@@ -20,8 +22,9 @@ from genie_robot_ros import convert
 from genie_robot_ros.camera_buffer import Prompt
 from genie_robot_ros.diagnostics import one_line
 from genie_robot_ros.model_thread import RefusedError
+from genie_robot_ros.outputs import header_of, letterbox
 from genie_robot_ros.realtime import Command
-from genie_robot_ros.simulator import Simulator
+from genie_robot_ros.simulator import ImaginedFrame, Simulator
 
 if TYPE_CHECKING:
     from genie_robot_ros.simulator_node import GenieSimulator
@@ -123,11 +126,36 @@ class Services:
         async def run() -> None:
             codes_FS = _fork_codes(request, node.require_active().model.num_actions, node.output_size)
             steps = range(codes_FS.shape[1] - 1 if request.last_frames_only else 0, codes_FS.shape[1])
-            future = node.submit(lambda _: node.fork(codes_FS, steps))
+            future = node.submit(lambda _: self._fork(codes_FS, steps))
             response.images, response.model_ms = await node.wait_for(future)
             response.futures = len(codes_FS)
 
         return await self._answer("~/fork", run, response)
+
+    def _fork(self, codes_FS: np.ndarray, steps: range) -> Generator[None, None, tuple[list[Image], float]]:
+        """A job of the model thread: images of `steps` of each future, future by future, and the model's time [ms]."""
+        node = self._node
+        simulator = node.require_active()
+        futures = simulator.futures_by_step(codes_FS)
+        images: list[list[Image]] = [[] for _ in codes_FS]
+        model_ms = 0.0
+        for step in range(codes_FS.shape[1]):
+            if step:
+                yield
+            begun_s = time.perf_counter()
+            frames_FYXC = next(futures)
+            model_ms += 1e3 * (time.perf_counter() - begun_s)
+            if step in steps:
+                for row, frame_YXC in zip(images, frames_FYXC, strict=True):
+                    row.append(self._image_after(simulator.present, step + 1, frame_YXC))
+        return [image for row in images for image in row], model_ms
+
+    def _image_after(self, present: ImaginedFrame, steps: int, frame_YXC: np.ndarray) -> Image:
+        """The message of a frame that follows `present` by so many steps."""
+        header = header_of(present)
+        step_ns = round(self._node.require_simulator().model.dt_s * 1e9)
+        header.stamp = convert.ns_to_stamp(present.stamp_ns + steps * step_ns)
+        return convert.frame_to_image(letterbox(frame_YXC, *self._node.output_size), header)
 
     async def _answer(self, service: str, run: Callable[[], Awaitable[None]], response: Any) -> Any:
         """Run a service's work; the user's mistakes come back as success false and one WARN line."""

@@ -9,13 +9,11 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-import numpy as np
 import rclpy
 import torch
 from rcl_interfaces.msg import SetParametersResult
@@ -26,7 +24,6 @@ from rclpy.task import Future as RosFuture
 from rclpy.utilities import remove_ros_args
 from rclpy.validate_namespace import validate_namespace
 from sensor_msgs.msg import Image
-from std_msgs.msg import Header
 
 from genie_robot.config import SamplingConfig
 from genie_robot_ros import convert
@@ -36,7 +33,7 @@ from genie_robot_ros.commands import Commands
 from genie_robot_ros.diagnostics import ProblemLog, one_line
 from genie_robot_ros.inputs import CameraInput
 from genie_robot_ros.model_thread import Lane, RefusedError
-from genie_robot_ros.outputs import Outputs, header_of, info_of, letterbox
+from genie_robot_ros.outputs import Outputs, info_of, letterbox
 from genie_robot_ros.parameters import PARAMETERS, combination_refusal, declare_parameters, refusal
 from genie_robot_ros.rollout_server import RolloutServer
 from genie_robot_ros.services import Services
@@ -289,34 +286,32 @@ class GenieSimulator(LifecycleNode):
         lane.drop_waiting("a reset began another episode")
         self.commands.forget("a reset began another episode")
 
-        def run(queue_ms: float) -> Image:
-            return self.publish_frame(self.require_active().reset(prompt, seed), 0, queue_ms)
+        answered: Future = Future()  # before all that belongs to the frame is published: that takes longer
 
-        return await self.wait_for(self.submit(run))
+        def run(queue_ms: float) -> None:
+            self.publish_frame(self.require_active().reset(prompt, seed), 0, queue_ms, answered.set_result)
 
-    def fork(self, codes_FS: np.ndarray, steps: range) -> Generator[None, None, tuple[list[Image], float]]:
-        """A job of the model thread: images of `steps` of each future, future by future, and the model's time [ms]."""
-        simulator = self.require_active()
-        futures = simulator.futures_by_step(codes_FS)
-        images: list[list[Image]] = [[] for _ in codes_FS]
-        model_ms = 0.0
-        for step in range(codes_FS.shape[1]):
-            if step:
-                yield
-            begun_s = time.perf_counter()
-            frames_FYXC = next(futures)
-            model_ms += 1e3 * (time.perf_counter() - begun_s)
-            if step in steps:
-                for row, frame_YXC in zip(images, frames_FYXC, strict=True):
-                    row.append(self._image_after(simulator.present, step + 1, frame_YXC))
-        return [image for row in images for image in row], model_ms
+        def pass_on(job: Future) -> None:
+            error = job.exception()
+            if error is not None and not answered.done():
+                answered.set_exception(error)
+
+        self.submit(run).add_done_callback(pass_on)
+        return await self.wait_for(answered)
 
     # What goes out
 
-    def publish_frame(self, imagined: ImaginedFrame, command_stamp_ns: int, queue_ms: float) -> Image:
-        """In the model thread: publish a frame and all that belongs to it."""
+    def publish_frame(
+        self,
+        imagined: ImaginedFrame,
+        command_stamp_ns: int,
+        queue_ms: float,
+        on_image: Callable[[Image], None] = lambda _: None,
+    ) -> Image:
+        """In the model thread: publish a frame, call `on_image`, publish all that belongs to the frame."""
         frame_YXC = letterbox(imagined.frame_YXC, *self.output_size)
         image = self.outputs.publish_image(imagined, frame_YXC)
+        on_image(image)
         self.outputs.publish_info(info_of(imagined, convert.ns_to_stamp(command_stamp_ns), queue_ms))
         camera = self.camera
         if camera is not None and self.outputs.camera_info_wanted:
@@ -325,13 +320,6 @@ class GenieSimulator(LifecycleNode):
             self.outputs.publish_compressed(frame_YXC, image.header, self.value("jpeg_quality"))
         self._background.on_frame(imagined)
         return image
-
-    def _image_after(self, present: ImaginedFrame, steps: int, frame_YXC: np.ndarray) -> Image:
-        """The message of a frame that follows `present` by so many steps."""
-        header: Header = header_of(present)
-        step_ns = round(self.require_simulator().model.dt_s * 1e9)
-        header.stamp = convert.ns_to_stamp(present.stamp_ns + steps * step_ns)
-        return convert.frame_to_image(letterbox(frame_YXC, *self.output_size), header)
 
     def fail(self, what: str, error: Exception) -> None:
         """An error nobody foresaw: one line, and the node goes on. Without memory it frees the model and stops."""

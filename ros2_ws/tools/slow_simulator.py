@@ -1,4 +1,4 @@
-"""The simulator with a model that takes SLOW_STEP_S (default 1) seconds longer for each step: for `benchmarks/ros.py`."""
+"""The simulator with a model that takes SLOW_STEP_S (default 1) seconds longer for each step (for benchmarks and tests)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import NODE, PATIENCE_S, NodeProcess, model_arguments
+from conftest import NODE, PATIENCE_S, ROOT, NodeProcess, model_arguments
 from diagnostic_msgs.msg import DiagnosticArray
 from genie_robot_interfaces.action import Rollout
 from genie_robot_interfaces.msg import ImaginedFrameInfo, LatentAction
@@ -33,7 +33,7 @@ from test_rollout import result_of, send
 HERE = Path(__file__).parent
 STEP_S = 1.0
 QUEUE = 5
-SLOW_NODE = (str(HERE / "slow_node.py"),)
+SLOW_NODE = (str(ROOT / "ros2_ws" / "tools" / "slow_simulator.py"),)
 # A client's death is noticed when its lease ends: 20 s by default, here 3 s. The test need not wait longer for DDS.
 SHORT_LEASE = """<profiles xmlns="http://www.eprosima.com"><participant profile_name="mortal" is_default_profile="true">
 <rtps><builtin><discovery_config><leaseDuration><sec>3</sec></leaseDuration>
@@ -258,7 +258,7 @@ def test_one_session_is_deactivated_while_the_other_works_and_the_process_is_end
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     step_s = 0.3
-    monkeypatch.setenv("SECONDS_A_STEP", str(step_s))
+    monkeypatch.setenv("SLOW_STEP_S", str(step_s))
     client = own_client
     node = start_node(
         "--namespaces", "a", "b", "--ros-args", *model_arguments(model_folder), program=SLOW_NODE

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import rclpy
-from conftest import PACKAGE, PATIENCE_S, free_domain
+from conftest import PATIENCE_S, free_domain
 from genie_robot_ros import share
 from genie_robot_ros.rviz import mode_in, rviz_config, rviz_remaps
 from rclpy.context import Context
@@ -24,7 +24,7 @@ from genie_robot.cli._ros_network import set_network
 from genie_robot.data.bags.file import BagFile
 from genie_robot.errors import DataError
 
-PROFILE = str(PACKAGE / "config" / "fastdds_large_images.xml")
+PROFILE = str(share.share_path("genie_robot_ros", "config", "fastdds_large_images.xml"))
 FAKE_RVIZ = '#!/bin/sh\necho "rviz: $*"\nexec sleep 1000\n'
 
 

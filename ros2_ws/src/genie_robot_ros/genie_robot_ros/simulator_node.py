@@ -44,7 +44,6 @@ from genie_robot_ros.transitions import refuse_impossible_transitions
 from genie_robot_ros.world import Worlds, WorldSettings
 
 INACTIVE = "the simulator is not active; configure and activate it (or start it with autostart:=true)"
-UNCONFIGURED = "the simulator is not configured; its last error is on /diagnostics"
 
 
 class GenieSimulator(LifecycleNode):

@@ -211,13 +211,34 @@ class DynamicsConfig:
     mask_schedule: str = "cosine"  # rates cos(u pi/2); or "uniform": between 0.5 and 1 (the paper)
     mask_rate_per: str = "frame"  # what shares one rate; or "sample", "batch" (the clips that pass at once)
     clean_share: float = 0.0  # history=masked: share of clips that hide only frames after a random one
+    own_history: float = (
+        0.0  # history=clean: share of clips that go on from the model's own guess of their past
+    )
+    # Numbers of a robot action that the dynamics takes beside latent ones; 0: latent ones alone. A training clip is then
+    # led by the robot's action, by the vector before the quantizer, by nothing, or by the codes of 1 to all codebooks
+    robot_action_dim: int = 0
+    robot_share: float = 0.5
+    vector_share: float = 0.1
+    no_action_share: float = 0.05
 
     def __post_init__(self) -> None:
+        _at_least_zero(self, "robot_action_dim")
+        shares = self.robot_share + self.vector_share + self.no_action_share
+        _require(
+            shares <= 1, "DynamicsConfig: robot_share + vector_share + no_action_share", shares, "at most 1"
+        )
+        _require(
+            not self.own_history or self.history == "clean",
+            "DynamicsConfig.own_history",
+            self.own_history,
+            "0 with history=masked",
+        )
         _one_of(self, "action_mode", ("add", "prepend", "adaln"))
         _one_of(self, "history", ("clean", "masked"))
         _one_of(self, "mask_schedule", ("cosine", "uniform"))
         _one_of(self, "mask_rate_per", ("frame", "sample", "batch"))
-        for name in ("full_mask_probability", "token_noise", "clean_share"):
+        shares_of_clips = ("clean_share", "own_history", "robot_share", "vector_share", "no_action_share")
+        for name in ("full_mask_probability", "token_noise", *shares_of_clips):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"DynamicsConfig.{name}", value, "a share between 0 and 1")
         _positive(self, "changed_token_weight")
@@ -330,7 +351,9 @@ class DataConfig:
     workers: int = 0  # threads that decode and fill batches; 0: one per core
     validation_split: str = ""  # empty: the dataset's own, else every 20th episode
     tokens: bool = False  # dynamics: encode all clips once into a token cache and train from it
-    label_share: float = 0.0  # share of episodes whose robot actions are read, for latent_action.label_weight
+    label_share: float = (
+        0.0  # share of episodes whose robot actions are read, for label_weight or robot_action_dim
+    )
 
     def __post_init__(self) -> None:
         _require(self.max_episodes >= 0, "DataConfig.max_episodes", self.max_episodes, "0 (all) or more")
@@ -435,11 +458,18 @@ class TrainConfig:
                 frames,
                 f"at most model.video.num_frames ({self.model.video.num_frames})",
             )
-        labelled = (self.data.label_share > 0, self.model.latent_action.label_weight > 0)
-        if labelled[0] != labelled[1]:
+        weight, width = self.model.latent_action.label_weight, self.model.dynamics.robot_action_dim
+        if (self.data.label_share > 0) != (weight > 0 or width > 0):
             raise ConfigError(
-                f"data.label_share: got {self.data.label_share} with model.latent_action.label_weight "
-                f"{self.model.latent_action.label_weight}, wanted both above 0 (use some labels) or both 0 (none)"
+                f"data.label_share: got {self.data.label_share} with model.latent_action.label_weight {weight} and "
+                f"model.dynamics.robot_action_dim {width}, wanted it above 0 with one of these above 0 (use labels), "
+                "or all 0 (none)"
+            )
+        if width and (self.training.co_training != "none" or self.data.tokens):
+            raise ConfigError(
+                f"model.dynamics.robot_action_dim: got {width} with training.co_training={self.training.co_training} "
+                f"and data.tokens={self.data.tokens}, wanted co_training=none and data.tokens=false (labels are read "
+                "with the pictures, the latent actions are finished before)"
             )
         if self.training.co_training != "none" and self.data.tokens:
             raise ConfigError(

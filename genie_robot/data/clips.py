@@ -118,10 +118,14 @@ class ClipCache:
         row = self.rows[number]
         return self.frames_FYXC[row["offset"] : row["offset"] + row["num_frames"]]
 
-    def standard_labels(self, first: int, count: int) -> np.ndarray:
-        """Robot actions of `count` frames of the file: float32 (count, A), standardised (`labels.py`), NaN where unlabelled."""
+    def step_labels(self, first: int, count: int, stored: bool = False) -> np.ndarray:
+        """Robot actions of `count` frames of the file: float32 (count, A), standardised (`labels.py`) or as stored.
+
+        NaN where a step has no label.
+        """
         assert self.labels is not None and self.actions_FA is not None, "the cache was built without labels"
-        return standardised(self.actions_FA[first : first + count], self.labels)
+        actions_FA = self.actions_FA[first : first + count]
+        return actions_FA.copy() if stored else standardised(actions_FA, self.labels)
 
     def changes(self) -> np.ndarray:
         """Mean change from each frame to the next (of 255): float32 (F,); 0 at the end of a clip."""

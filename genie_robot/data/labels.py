@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,3 +47,9 @@ def standardised(actions_TA: np.ndarray, given: ActionStatistics) -> np.ndarray:
     """Actions (T, A) -> float32 with mean 0 and deviation 1 over the labelled steps; a number that never changes is 0."""
     deviation_A = np.where(given.deviation > 1e-6, given.deviation, 1.0)
     return ((limited(actions_TA, given) - given.mean) / deviation_A).astype(np.float32)
+
+
+def pooled(parts: Sequence[ActionStatistics]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation (A,) of the labelled steps of several datasets, each dataset counted alike."""
+    means, deviations = (np.stack([getattr(part, name) for part in parts]) for name in ("mean", "deviation"))
+    return means.mean(axis=0), np.sqrt((deviations**2).mean(axis=0) + means.var(axis=0))

@@ -99,8 +99,8 @@ class ShuffledLoader(Iterator[T]):
 class Clips(NamedTuple):
     """A batch of windows: uint8 video (B,T,Y,X,3), and from caches with labels the robot action of each step.
 
-    `labels_BSA` float32 (B,S,A), standardised (mean 0, deviation 1 over the labelled steps of its cache); NaN where a
-    step has no label; None when the caches hold no labels.
+    `labels_BSA` float32 (B,S,A), standardised (mean 0, deviation 1 over the labelled steps of its cache) or as stored;
+    NaN where a step has no label; None when the caches hold no labels.
     """
 
     video_BTYXC: np.ndarray
@@ -113,7 +113,8 @@ class ClipLoader(ShuffledLoader[Clips]):
     A window is `num_frames` frames inside one clip; shorter clips are left out and counted in `skipped_clips`. `weights`
     of the caches (default: 1 each) are shares of the clips, or, `balanced`, factors on the number of windows: with 1 each,
     every window comes equally often. `still_share`: how many of the windows in which nothing moves
-    are kept. `workers`: threads that fill rows. ConfigError for numbers below 1, for caches that do not fit together;
+    are kept. `workers`: threads that fill rows. `stored_labels`: labels as stored, not standardised. ConfigError for
+    numbers below 1, for caches that do not fit together;
     DataError when a cache has no window.
     """
 
@@ -131,11 +132,12 @@ class ClipLoader(ShuffledLoader[Clips]):
         rank: int = 0,
         world_size: int = 1,
         workers: int = 1,
+        stored_labels: bool = False,
     ) -> None:
         if num_frames < 1 or workers < 1:
             raise ConfigError(f"got {num_frames=}, {workers=}; wanted numbers of at least 1")
         self.caches = [caches] if isinstance(caches, ClipCache) else list(caches)
-        self.label_size = fitting_label_size(self.caches)
+        self.label_size, self.stored_labels = fitting_label_size(self.caches), stored_labels
         self.num_frames, self.augmentation = num_frames, augmentation or Augmentation()
         self._windows = [Windows(cache, num_frames, still_share=still_share) for cache in self.caches]
         self.skipped_clips = sum(int((cache.rows["num_frames"] < num_frames).sum()) for cache in self.caches)
@@ -164,7 +166,7 @@ class ClipLoader(ShuffledLoader[Clips]):
                 frames = self.augmentation.apply(frames, self.seed, place.sample)
             video_BTYXC[row] = frames
             if labels_BSA is not None:
-                labels_BSA[row] = cache.standard_labels(first, steps)
+                labels_BSA[row] = cache.step_labels(first, steps, self.stored_labels)
 
         self._each(fill)
         return Clips(video_BTYXC, labels_BSA)

@@ -1,10 +1,12 @@
-"""Latent actions as vectors of the dynamics' width: codes, soft codes or continuous actions, and "no action".
+"""Actions as vectors of the dynamics' width: codes, soft codes, continuous actions, robot actions, and "no action".
 
-Shapes: B batch, T frames, A codes of one codebook, K numbers of a continuous action, D width.
+Shapes: B batch, T frames, A codes of one codebook, L codebooks, K numbers of a continuous action, R of a robot action,
+D width.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -67,3 +69,81 @@ class VectorEmbedding(nn.Module):
     def flops(self) -> int:
         """Of one action."""
         return 2 * self.project.weight.numel()
+
+
+class MixedEmbedding(nn.Module):
+    """One set of weights for latent and for robot actions: what an action says is added up, whatever of it is known.
+
+    An action is a row [L * A one-hots of codes | K numbers before the quantizer | R numbers of the robot's action]. NaN
+    stands for what is not known: a row of nothing but NaN is "no action", and codes may be known of the coarsest
+    codebooks only. Int64 codes (all codebooks in one number) mean a row in which the codes alone are known.
+    Robot actions are standardised in here, by the statistics of the data that the dynamics was trained on.
+    """
+
+    robot_mean_R: Tensor
+    robot_scale_R: Tensor
+
+    def __init__(self, num_codes: int, num_codebooks: int, vector_dim: int, robot_dim: int, dim: int) -> None:
+        super().__init__()
+        self.num_codes, self.num_codebooks = num_codes, num_codebooks
+        self.widths = (num_codes * num_codebooks, vector_dim, robot_dim)
+        self.codes = nn.Parameter(0.02 * torch.randn(self.widths[0], dim))
+        self.vector = nn.Linear(vector_dim, dim)
+        self.robot = nn.Sequential(nn.Linear(robot_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.no_action_D = nn.Parameter(0.02 * torch.randn(dim))
+        self.register_buffer("robot_mean_R", torch.zeros(robot_dim))
+        self.register_buffer("robot_scale_R", torch.ones(robot_dim))
+
+    @property
+    def no_action(self) -> int:
+        """The int64 code that means "no action"."""
+        return self.num_codes**self.num_codebooks
+
+    def none(self, like: Tensor) -> float:
+        """What an action is filled with to mean "no action", for actions of the kind of `like`."""
+        return float("nan") if like.is_floating_point() else self.no_action
+
+    def standardise(self, mean_R: np.ndarray, deviation_R: np.ndarray) -> None:
+        """Take robot actions to have this mean and deviation (R,); a number that never changes counts as it is."""
+        self.robot_mean_R.copy_(torch.from_numpy(mean_R))
+        self.robot_scale_R.copy_(torch.from_numpy(np.where(deviation_R > 1e-6, deviation_R, 1.0)))
+
+    def rows(
+        self,
+        codes_BSL: Tensor | None = None,
+        vectors_BSK: Tensor | None = None,
+        robot_BSR: Tensor | None = None,
+    ) -> Tensor:
+        """Rows (..., W) float32 in which only what is given is known; codes (..., l) of the coarsest l codebooks."""
+        given = next(part for part in (codes_BSL, vectors_BSK, robot_BSR) if part is not None)
+        parts = [
+            given.new_full((*given.shape[:-1], width), float("nan"), dtype=torch.float32)
+            for width in self.widths
+        ]
+        if codes_BSL is not None:
+            hot = F.one_hot(codes_BSL, self.num_codes).flatten(-2).float()
+            parts[0] = torch.cat([hot, parts[0][..., hot.shape[-1] :]], dim=-1)
+        parts[1] = parts[1] if vectors_BSK is None else vectors_BSK.float()
+        parts[2] = parts[2] if robot_BSR is None else robot_BSR.float()
+        return torch.cat(parts, dim=-1)
+
+    def forward(self, actions: Tensor) -> Tensor:
+        """Codes (B,T) int64 or rows (B,T,W) float -> (B,T,D)."""
+        if not actions.is_floating_point():
+            rows = self.rows(code_digits(actions, self.num_codes, self.num_codebooks))
+            actions = rows.masked_fill((actions == self.no_action)[..., None], float("nan"))
+        kind = self.codes.dtype
+        codes, vectors, robot = actions.split(self.widths, dim=-1)
+        total = codes.nan_to_num().to(kind) @ self.codes
+        for part, network in (
+            (vectors, self.vector),
+            ((robot - self.robot_mean_R) / self.robot_scale_R, self.robot),
+        ):
+            is_known = ~part.isnan().any(-1, keepdim=True)
+            total = total + network(part.nan_to_num().to(kind)) * is_known
+        nothing = actions.isnan().all(-1, keepdim=True)
+        return torch.where(nothing, self.no_action_D.to(total.dtype), total)
+
+    def flops(self) -> int:
+        """Of one action."""
+        return 2 * sum(weight.numel() for weight in self.parameters() if weight.ndim == 2)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genie_robot.config import DynamicsConfig, LatentActionConfig
-from genie_robot.models.action_embedding import CodeEmbedding, VectorEmbedding
-from genie_robot.models.masking import Generators, add_noise, draw_masks, two_stream_mask
+from genie_robot.models.action_embedding import CodeEmbedding, MixedEmbedding, VectorEmbedding
+from genie_robot.models.masking import Generators, add_noise, draw_masks, two_stream_mask, uniform
 from genie_robot.nn.cache import TemporalCache
 from genie_robot.nn.st_transformer import STTransformer
 
@@ -24,8 +24,9 @@ class Dynamics(nn.Module):
     """Predicts masked tokens; token id V is the mask.
 
     Actions are int64 codes (...); or float vectors (...,K) when they are continuous; or, to train what made them,
-    straight-through one-hots (..., num_codebooks * A). "No action" (before the first frame of a window) is the code
-    `total_actions`, NaN, or zeros; `without_action` and `produced_by` write it.
+    straight-through one-hots (..., num_codebooks * A); or, with `robot_action_dim`, rows of `MixedEmbedding`. "No action"
+    (before the first frame of a window) is the code `total_actions`, NaN, or zeros; `without_action` and `produced_by`
+    write it.
     """
 
     def __init__(
@@ -42,11 +43,7 @@ class Dynamics(nn.Module):
         dim = config.transformer.dim
         self.embed_token = nn.Embedding(codebook_size + 1, dim)
         nn.init.normal_(self.embed_token.weight, std=0.02)
-        self.embed_action: CodeEmbedding | VectorEmbedding = (
-            VectorEmbedding(actions.code_dim, dim)
-            if actions.is_continuous
-            else CodeEmbedding(actions.num_actions, actions.num_codebooks, dim)
-        )
+        self.embed_action = _embedding(config, actions)
         self.transformer = STTransformer(
             config.transformer,
             grid,
@@ -100,6 +97,8 @@ class Dynamics(nn.Module):
         masked = draw_masks(self.config, target.shape, generators, target.device)
         noisy = add_noise(tokens_BTN, self.config.token_noise, self.mask_id, generators)
         actions_BT = self.produced_by(actions_BS)
+        if self.config.own_history and self.training:
+            noisy = self._with_own_history(noisy, tokens_BTN, actions_BT, generators)
         if self.config.history == "clean":
             current = target.masked_fill(masked, self.mask_id)
             logits_BSNV = self.two_stream_logits(noisy[:, :-1], current, actions_BT)
@@ -108,6 +107,26 @@ class Dynamics(nn.Module):
             x_BTND = self._hidden(torch.cat([noisy[:, :1], current], dim=1), actions_BT)
             logits_BSNV = self.head(x_BTND[:, 1:])
         return self._loss(logits_BSNV.float(), target, masked, target != tokens_BTN[:, :-1])
+
+    @torch.no_grad()
+    def _with_own_history(
+        self, noisy_BTN: Tensor, tokens_BTN: Tensor, actions_BT: Tensor, generators: Generators
+    ) -> Tensor:
+        """`noisy` with frames 1..T-1 of some clips replaced by the model's likeliest guess of each from true frames.
+
+        So it learns to go on from its own mistakes, which is what it does when it imagines many frames in a row.
+        """
+        chosen_B = (
+            uniform((len(tokens_BTN), 1), generators, tokens_BTN.device)[:, 0] < self.config.own_history
+        )
+        if not chosen_B.any():
+            return noisy_BTN
+        clips_BTN = tokens_BTN[chosen_B]
+        hidden = torch.full_like(clips_BTN[:, 1:], self.mask_id)
+        guess = self.two_stream_logits(clips_BTN[:, :-1], hidden, actions_BT[chosen_B]).argmax(-1)
+        result = noisy_BTN.clone()
+        result[chosen_B] = torch.cat([clips_BTN[:, :1], guess], dim=1)
+        return result
 
     def two_stream_logits(self, history_BSN: Tensor, current_BSN: Tensor, actions_BT: Tensor) -> Tensor:
         """Logits (B,S,N,V) of `current`, partly masked copies of frames 1..T-1, each after the finished `history`.
@@ -170,3 +189,15 @@ class Dynamics(nn.Module):
             return 0  # no layer looks back
         tokens = self.grid[0] * self.grid[1] + int(self.config.action_mode == "prepend")
         return 2 * stack.num_layers * tokens * stack.dim * bytes_per_number
+
+
+def _embedding(
+    config: DynamicsConfig, actions: LatentActionConfig
+) -> CodeEmbedding | VectorEmbedding | MixedEmbedding:
+    dim = config.transformer.dim
+    codes = 0 if actions.is_continuous else actions.num_actions
+    if config.robot_action_dim:
+        return MixedEmbedding(codes, actions.num_codebooks, actions.code_dim, config.robot_action_dim, dim)
+    if actions.is_continuous:
+        return VectorEmbedding(actions.code_dim, dim)
+    return CodeEmbedding(codes, actions.num_codebooks, dim)

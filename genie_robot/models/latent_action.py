@@ -60,6 +60,10 @@ class LatentActionModel(nn.Module):
             return quantizer(outputs_BSK).vectors, None
         return quantizer(outputs_BSK).codes, quantizer.probabilities(outputs_BSK)
 
+    def vectors(self, clip: Tensor) -> Tensor:
+        """What the quantizer takes: continuous actions (B,S,K), the mean of them with the quantizer "gaussian"."""
+        return self.encoder(clip)[..., : self.config.code_dim]
+
     def soft_actions(self, clip: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
         """Actions that pass a gradient on to the encoder, for a dynamics model that trains it (Jasmine).
 

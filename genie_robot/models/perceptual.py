@@ -54,6 +54,10 @@ class EfficientNetFeatures(nn.Module):
                 maps.append(x)
         return maps
 
+    def pooled(self, frames_BCYX: Tensor) -> Tensor:
+        """(B,3,Y,X) in [0, 1] -> (B,1280): what the classifier of the whole network looks at."""
+        return self.network.extract_features((255 * frames_BCYX - 127) / 128).mean((2, 3))
+
 
 class ScriptedFeatures(nn.Module):
     """Features of a TorchScript file; its mistakes are the user's, so each is one line."""

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genie_robot.config import WorldModelConfig, from_dict, to_dict
-from genie_robot.errors import ConfigError, ImageError, ModelFolderError
+from genie_robot.errors import ActionError, ConfigError, ImageError, ModelFolderError
+from genie_robot.models.action_embedding import MixedEmbedding
 from genie_robot.models.dynamics import Dynamics
 from genie_robot.models.hashing import weights_hash
 from genie_robot.models.latent_action import LatentActionModel
@@ -148,6 +149,40 @@ class WorldModel(nn.Module):
         assert probabilities is not None
         return codes.cpu().numpy(), probabilities.float().cpu().numpy()
 
+    @torch.no_grad()
+    def latent_vectors(self, video_BTYXC: np.ndarray) -> np.ndarray:
+        """What the steps between frames are before they are quantized: float32 (B,S,K) of a uint8 video."""
+        clip = self.action_input(self.to_float(video_BTYXC))
+        return self.latent_action.vectors(clip).float().cpu().numpy()
+
+    def action_rows(
+        self,
+        *,
+        codes_BL: np.ndarray | None = None,
+        vectors_BK: np.ndarray | None = None,
+        robot_BR: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Actions for `WorldSession.step`, float32 (B,W), in which only what is given is known.
+
+        codes_BL: codes of the coarsest one or more codebooks. vectors_BK: as `latent_vectors` gives them. robot_BR: as in
+        the training data. Leading axes may be any. ConfigError for a model that takes latent actions alone, ActionError
+        for wrong widths, codes that do not exist, numbers that are not finite, and when nothing is given.
+        """
+        embedding = self.dynamics.embed_action
+        if not isinstance(embedding, MixedEmbedding):
+            raise ConfigError(
+                "action_rows: this model takes latent actions alone; wanted one trained with dynamics.robot_action_dim"
+            )
+        given = {"codes_BL": codes_BL, "vectors_BK": vectors_BK, "robot_BR": robot_BR}
+        limits = (embedding.num_codebooks, *embedding.widths[1:])
+        tensors = [
+            _checked(name, value, width, embedding.num_codes)
+            for (name, value), width in zip(given.items(), limits, strict=True)
+        ]
+        if all(tensor is None for tensor in tensors):
+            raise ActionError(f"action_rows: got nothing, wanted one of {', '.join(given)}")
+        return embedding.rows(*(None if t is None else t.to(self.device) for t in tensors)).cpu().numpy()
+
     def save(self, folder: str | Path, card: str = "") -> Path:
         """Write the model folder. `card` is the text of its README.md (the model card)."""
         folder = Path(folder)
@@ -224,6 +259,23 @@ class WorldModel(nn.Module):
             )
         self.latent_actions = actions
         self._loaded_hash = owner
+
+
+def _checked(name: str, value: np.ndarray | None, width: int, num_codes: int) -> Tensor | None:
+    """A part of an action as a tensor; ActionError when it is not what `WorldModel.action_rows` says."""
+    if value is None:
+        return None
+    array = np.asarray(value)
+    is_codes = name == "codes_BL"
+    if array.ndim < 1 or not (1 <= array.shape[-1] <= width if is_codes else array.shape[-1] == width):
+        raise ActionError(f"action_rows: got {name} of shape {array.shape}, wanted (..., {width})")
+    if is_codes:
+        if array.dtype.kind not in "iu" or (array < 0).any() or (array >= num_codes).any():
+            raise ActionError(f"action_rows: got codes {array!r}, wanted whole numbers in 0..{num_codes - 1}")
+        return torch.from_numpy(array.astype(np.int64))
+    if not np.isfinite(array).all():
+        raise ActionError(f"action_rows: {name} holds a number that is not finite; wanted finite numbers")
+    return torch.from_numpy(array.astype(np.float32))
 
 
 def _read_config(path: Path) -> WorldModelConfig:

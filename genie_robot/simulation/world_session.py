@@ -11,7 +11,9 @@ from torch import Tensor
 
 from genie_robot.config import MASKGIT_STEPS, TEMPERATURE, SamplingConfig
 from genie_robot.errors import ActionError, ImageError
+from genie_robot.models.action_embedding import MixedEmbedding
 from genie_robot.models.world_model import WorldModel, to_uint8
+from genie_robot.nn.quantize import code_digits
 from genie_robot.sampling.context import CachedContext
 from genie_robot.sampling.maskgit import generate_frame
 from genie_robot.sampling.schedule import reveal_counts
@@ -73,6 +75,7 @@ class WorldSession:
         video_BTYXC = self.model.to_float(video[:, -self.model.max_prompt_frames :])
         tokens_BTN = self.model.tokenizer.encode(video_BTYXC)
         actions_BS, _ = self.model.latent_action.infer(self.model.action_input(video_BTYXC))
+        actions_BS = self._as_rows(actions_BS)
         self._generators = _generators(self.seed if seed is None else seed, len(tokens_BTN))
         self._context = CachedContext(self.model.dynamics)
         self._context.append(tokens_BTN, self.model.dynamics.produced_by(actions_BS))
@@ -84,9 +87,10 @@ class WorldSession:
     def step(self, action: int | np.ndarray) -> np.ndarray:
         """Imagine the next frame under a latent action: one for all worlds, or one each.
 
-        A code or (B,) of them; where the model's actions are continuous, floats (K,) or (B,K).
+        A code or (B,) of them; where the model's actions are continuous, floats (K,) or (B,K); where it also takes robot
+        actions, rows (W,) or (B,W) of `WorldModel.action_rows`.
         """
-        action_B = self._check_action(action)
+        action_B = self._as_rows(self._check_action(action))
         self._context.make_room()
         tokens_BN = generate_frame(self._context, action_B, self._generators, self.sampling)
         self._context.append(tokens_BN[:, None], action_B[:, None])
@@ -121,9 +125,12 @@ class WorldSession:
     def _check_action(self, action: int | np.ndarray) -> Tensor:
         if not self.batch_size:
             raise ActionError("step: got an action before any prompt, wanted reset(frames) first")
+        codes = np.asarray(action)
+        embedding = self.model.dynamics.embed_action
+        if isinstance(embedding, MixedEmbedding) and codes.dtype.kind == "f":
+            return self._check_rows(codes, sum(embedding.widths))
         if self.model.config.latent_action.is_continuous:
             return self._check_vector(action)
-        codes = np.asarray(action)
         if codes.dtype.kind not in "iu" or codes.ndim > 1 or codes.size not in (1, self.batch_size):
             raise ActionError(f"action: got {action!r}, wanted a whole number or {self.batch_size} of them")
         wrong = codes[(codes < 0) | (codes >= self.model.num_actions)]
@@ -144,6 +151,23 @@ class WorldSession:
             )
         action_BK = torch.as_tensor(vectors, dtype=torch.float32, device=self.model.device)
         return action_BK.expand(self.batch_size, width)
+
+    def _check_rows(self, rows: np.ndarray, width: int) -> Tensor:
+        is_right = rows.shape in ((width,), (1, width), (self.batch_size, width)) and not np.isinf(rows).any()
+        if not is_right:
+            raise ActionError(
+                f"action: got {rows.shape}, wanted rows of {width} numbers, not infinite, or {self.batch_size} of them; "
+                "make them with model.action_rows"
+            )
+        action_BW = torch.as_tensor(rows, dtype=torch.float32, device=self.model.device)
+        return action_BW.expand(self.batch_size, width)
+
+    def _as_rows(self, actions: Tensor) -> Tensor:
+        """Codes as the rows that a model takes which also understands robot actions; anything else as it is."""
+        embedding = self.model.dynamics.embed_action
+        if not isinstance(embedding, MixedEmbedding) or actions.is_floating_point():
+            return actions
+        return embedding.rows(code_digits(actions, embedding.num_codes, embedding.num_codebooks))
 
     def _out(self, frame_BYXC: Tensor) -> np.ndarray:
         frame = to_uint8(frame_BYXC)

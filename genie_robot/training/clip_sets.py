@@ -83,7 +83,9 @@ def _validation(
         except DataError as error:
             short.append(error)
             continue
-        cache = _cache(config, source, part, folder, split, 0.0)
+        # Held-out clips need the robot's actions only to be led by them; the latent action model is judged without.
+        label_share = float(config.model.dynamics.robot_action_dim > 0)
+        cache = _cache(config, source, part, folder, split, label_share)
         try:
             check_longest(cache, num_frames)
         except DataError as error:

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from genie_robot.config import StageConfig, TrainConfig
 from genie_robot.data.augment import Augmentation
+from genie_robot.data.labels import pooled
 from genie_robot.data.loader import ClipLoader, Clips, fitting_label_size
 from genie_robot.data.token_cache import TokenCache, TokenClips, TokenLoader
 from genie_robot.errors import ConfigError
+from genie_robot.models.action_embedding import MixedEmbedding
 from genie_robot.models.hashing import weights_hash
 from genie_robot.training.batch import Batch
 from genie_robot.training.clip_sets import ClipSet
@@ -92,12 +94,12 @@ def build_source(
     data, num_frames = config.data, stage_config.num_frames
     place: dict[str, Any] = {"seed": config.seed, "rank": processes.rank, "world_size": processes.world_size}
     place |= {"weights": clips.weights, "balanced": clips.balanced}
-    wanted, has = config.model.latent_action.label_dim, fitting_label_size(clips.caches)
-    if has and has != wanted:
-        raise ConfigError(
-            f"model.latent_action.label_dim: got {wanted}, but actions of this dataset have {has} numbers; "
-            f"use model.latent_action.label_dim={has}"
-        )
+    _check_label_size(config, clips)
+    embedding = stage.model.dynamics.embed_action
+    by_robot = False
+    if stage.name == "dynamics" and isinstance(embedding, MixedEmbedding):
+        by_robot = True
+        embedding.standardise(*pooled([cache.labels for cache in clips.caches if cache.labels is not None]))
     if data.tokens and stage.name == "dynamics":
         tokens = _token_caches(stage, config, output, clips, processes)
         return Source(TokenLoader(tokens, stage_config.batch_size, **place), processes.device)
@@ -108,9 +110,30 @@ def build_source(
         still_share=data.still_share,
         augmentation=Augmentation(data.crop, data.colour),
         workers=data.workers or os.cpu_count() or 1,
+        stored_labels=by_robot,
         **place,
     )
     return Source(loader, processes.device)
+
+
+def _check_label_size(config: TrainConfig, clips: ClipSet) -> None:
+    has = fitting_label_size(clips.caches)
+    for name, wanted, is_used in (
+        (
+            "latent_action.label_dim",
+            config.model.latent_action.label_dim,
+            config.model.latent_action.label_weight,
+        ),
+        (
+            "dynamics.robot_action_dim",
+            config.model.dynamics.robot_action_dim,
+            config.model.dynamics.robot_action_dim,
+        ),
+    ):
+        if has and is_used and has != wanted:
+            raise ConfigError(
+                f"model.{name}: got {wanted}, but actions of this dataset have {has} numbers; use model.{name}={has}"
+            )
 
 
 def _token_caches(
@@ -141,7 +164,7 @@ def _token_caches(
 
 
 def held_out_batch(clips: ClipSet, num_frames: int, device: torch.device) -> Batch:
-    """The same clips for every validation of every run."""
+    """The same clips for every validation of every run, with labels as stored where they have some."""
     size = min(VALIDATION_CLIPS, 8 * len(clips))
-    mix: dict[str, Any] = {"weights": clips.weights, "balanced": clips.balanced}
+    mix: dict[str, Any] = {"weights": clips.weights, "balanced": clips.balanced, "stored_labels": True}
     return to_batch(next(ClipLoader(clips.caches, num_frames, size, seed=0, **mix)), device)

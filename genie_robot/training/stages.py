@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 from genie_robot.config import DYNAMICS_HORIZON, TrainConfig
 from genie_robot.evaluation.video import psnr
+from genie_robot.models.action_embedding import MixedEmbedding
 from genie_robot.models.discriminator import FrameDiscriminator, adversarial_losses
 from genie_robot.models.perceptual import PerceptualLoss
 from genie_robot.models.world_model import WorldModel, to_uint8
+from genie_robot.nn.quantize import code_digits
 from genie_robot.sampling.rollout import imagine
+from genie_robot.training.action_rows import KnownActions, drawn_rows, robot_rows
 from genie_robot.training.batch import Batch
 
 VALIDATION_PART = 8  # clips that validation takes at once
@@ -260,17 +263,33 @@ class DynamicsStage:
                 part.requires_grad_(False)
 
     @torch.no_grad()
-    def _tokens_and_actions(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _tokens_and_actions(
+        self, batch: Batch, generators: Generators | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (B,T,N) and what leads to them; where the robot's actions may, generators draw it anew for each clip."""
         if batch.tokens_BTN is not None and batch.actions is not None:
             return batch.tokens_BTN, batch.actions
         assert batch.video_BTYXC is not None
         tokens_BTN = self.model.tokenizer.encode(batch.video_BTYXC)
-        return tokens_BTN, self.model.latent_action.infer(self.model.action_input(batch.video_BTYXC))[0]
+        clip = self.model.action_input(batch.video_BTYXC)
+        actions, _ = self.model.latent_action.infer(clip)
+        embedding = self.model.dynamics.embed_action
+        if not isinstance(embedding, MixedEmbedding):
+            return tokens_BTN, actions
+        assert batch.labels_BSA is not None
+        known = KnownActions(
+            code_digits(actions, embedding.num_codes, embedding.num_codebooks),
+            self.model.latent_action.vectors(clip),
+            batch.labels_BSA,
+        )
+        if generators is None:
+            return tokens_BTN, robot_rows(embedding, known)
+        return tokens_BTN, drawn_rows(embedding, self.model.config.dynamics, known, generators)
 
     def losses(self, batch: Batch, generators: Generators) -> Losses:
         """Masked-token loss, and what co-training adds."""
         if self.co_training == "none":
-            return self._dynamics_losses(*self._tokens_and_actions(batch), generators)
+            return self._dynamics_losses(*self._tokens_and_actions(batch, generators), generators)
         assert batch.video_BTYXC is not None
         with torch.no_grad():
             tokens_BTN = self.model.tokenizer.encode(batch.video_BTYXC)

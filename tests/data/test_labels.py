@@ -91,7 +91,7 @@ def test_labels_lie_beside_their_frames_and_are_standardised(labelled: ClipCache
     low, high = np.quantile(known, [0.01, 0.99], axis=0)
     known[:, :6] = np.clip(known, low, high)[:, :6]  # absurd motions are cut, the gripper is not
     standard = (known - known.mean(0)) / known.std(0)
-    everything = labelled.standard_labels(0, labelled.num_frames)
+    everything = labelled.step_labels(0, labelled.num_frames)
     np.testing.assert_allclose(everything[~np.isnan(everything).any(1)], standard, atol=1e-5)
     offset_of = dict(zip(labelled.rows["episode"].tolist(), labelled.rows["offset"].tolist(), strict=True))
     for clip, rows in zip(video, labels, strict=True):
@@ -124,7 +124,7 @@ def test_a_constant_number_is_left_at_zero(
     episode = {key: new_episode(0, 5)[key] for key in ("frames_TYXC", "instruction")} | {"actions": actions}
     data = write_dataset(tmp_path / "data", "flat", "1.0.0", {"train": [episode]}, (24, 32), 5.0)
     cache = build_clip_cache(data, tmp_path / "flat", 24, 32, label_share=1.0)
-    labels = cache.standard_labels(0, 4)
+    labels = cache.step_labels(0, 4)
     assert np.isfinite(labels).all() and (labels[:, 1:] == 0).all()
     np.testing.assert_allclose(
         labels[:, 0], np.array([-3, -1, 1, 3]) / np.sqrt(5), atol=0.01

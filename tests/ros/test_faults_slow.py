@@ -67,6 +67,15 @@ def slow_client(slow_node: NodeProcess, own_client: SimulatorClient) -> Simulato
 
 
 @pytest.fixture
+def statuses(slow_client: SimulatorClient) -> list[DiagnosticArray]:
+    """Diagnostics from before any traffic on: what is counted later came after the first of them."""
+    heard = listen(slow_client, DiagnosticArray, "/diagnostics")
+    slow_client.spin_until(lambda: bool(heard), PATIENCE_S, "diagnostics")
+    slow_client.received.infos.clear()
+    return heard
+
+
+@pytest.fixture
 def traffic(slow_client: SimulatorClient) -> Iterator[list]:
     """A 30 Hz camera and 10 Hz commands, sent while the client waits for anything; returns the commands."""
     sent: list = []
@@ -92,10 +101,8 @@ def count_of(statuses: list[DiagnosticArray], key: str) -> int:
 
 
 def test_services_answer_and_what_is_too_much_is_refused_and_counted(
-    slow_client: SimulatorClient, traffic: list
+    slow_client: SimulatorClient, statuses: list[DiagnosticArray], traffic: list
 ) -> None:
-    statuses = listen(slow_client, DiagnosticArray, "/diagnostics")
-    slow_client.spin_until(lambda: bool(statuses), PATIENCE_S, "diagnostics")
     refused_before = count_of(statuses, "commands_rejected")
     asked = [
         (slow_client.create_client(GetCodebook, f"{NODE}/get_codebook"), GetCodebook.Request()),

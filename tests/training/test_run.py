@@ -315,7 +315,7 @@ def test_a_few_labels_train_the_auxiliary_head_and_nothing_else_reads_actions(
     other = dataclasses.replace(config, output=config.output + "_3")
     with pytest.raises(ConfigError, match=r"label_dim: got 3.*have 7"):
         run.run(with_fields(other, model={"latent_action": {"label_dim": 3}}))
-    with pytest.raises(ConfigError, match="both above 0"):
+    with pytest.raises(ConfigError, match="wanted it above 0 with one of these"):
         with_fields(config, data={"label_share": 0.0})
 
 

@@ -1,0 +1,163 @@
+"""One set of dynamics weights led by codes of 1 to L codebooks, by vectors, by robot actions, or by nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests.small_models import small_world_model
+
+from genie_robot.config import DynamicsConfig
+from genie_robot.errors import ActionError, ConfigError
+from genie_robot.models.action_embedding import MixedEmbedding
+from genie_robot.models.world_model import WorldModel
+from genie_robot.nn.quantize import code_digits
+from genie_robot.simulation.world_session import WorldSession
+from genie_robot.training.action_rows import KnownActions, drawn_rows, robot_rows
+
+
+@pytest.fixture
+def embedding() -> MixedEmbedding:
+    torch.manual_seed(0)
+    return MixedEmbedding(num_codes=8, num_codebooks=3, vector_dim=4, robot_dim=7, dim=16)
+
+
+def known_actions(clips: int = 400, steps: int = 3) -> KnownActions:
+    draw = torch.Generator().manual_seed(1)
+    return KnownActions(
+        torch.randint(8, (clips, steps, 3), generator=draw),
+        torch.randn(clips, steps, 4, generator=draw),
+        torch.randn(clips, steps, 7, generator=draw),
+    )
+
+
+def test_codes_in_one_number_mean_a_row_of_all_codebooks(embedding: MixedEmbedding) -> None:
+    codes = torch.tensor([[0, 77, 511, embedding.no_action]])
+    rows = embedding.rows(code_digits(codes, 8, 3))
+    rows[:, -1] = float("nan")
+    assert torch.equal(embedding(codes), embedding(rows))
+    assert torch.equal(embedding(codes)[0, -1], embedding.no_action_D)
+
+
+def test_what_is_not_known_adds_nothing(embedding: MixedEmbedding) -> None:
+    known = known_actions(1)
+    coarse = embedding(embedding.rows(known.codes_BSL[..., :1]))
+    torch.testing.assert_close(coarse, embedding.codes[known.codes_BSL[..., 0]])
+    robot = embedding(embedding.rows(robot_BSR=known.robot_BSR))
+    torch.testing.assert_close(robot, embedding.robot(known.robot_BSR))
+    both = embedding(embedding.rows(known.codes_BSL[..., :1], robot_BSR=known.robot_BSR))
+    torch.testing.assert_close(both, coarse + robot)
+
+
+def test_robot_actions_are_standardised_inside(embedding: MixedEmbedding) -> None:
+    raw = known_actions(1).robot_BSR
+    before = embedding(embedding.rows(robot_BSR=raw))
+    embedding.standardise(np.full(7, 2.0), np.array([3.0] * 6 + [0.0]))
+    scale = torch.tensor([3.0] * 6 + [1.0])  # a number that never changes is not divided by nothing
+    torch.testing.assert_close(embedding(embedding.rows(robot_BSR=raw * scale + 2.0)), before)
+
+
+def test_clips_are_led_by_the_stated_shares(embedding: MixedEmbedding) -> None:
+    config = DynamicsConfig(robot_action_dim=7, robot_share=0.4, vector_share=0.2, no_action_share=0.1)
+    known = known_actions()
+    generators = [torch.Generator().manual_seed(seed) for seed in range(400)]
+    rows = drawn_rows(embedding, config, known, generators)
+    codes, vectors, robot = (~part.isnan() for part in rows.split(embedding.widths, dim=-1))
+    has = {
+        name: part.any(-1).all(-1)
+        for name, part in (("codes", codes), ("vectors", vectors), ("robot", robot))
+    }
+    assert (sum(part.int() for part in has.values()) <= 1).all()
+    for name, share in (("robot", 0.4), ("vectors", 0.2), ("codes", 0.3)):
+        assert abs(float(has[name].float().mean()) - share) < 0.08, name
+    depths = codes[has["codes"]].sum(-1)[:, 0] // 8
+    assert sorted(depths.unique().tolist()) == [1, 2, 3]
+    torch.testing.assert_close(robot[has["robot"]].float().mean(), torch.tensor(1.0))
+    again = drawn_rows(embedding, config, known, [torch.Generator().manual_seed(seed) for seed in range(400)])
+    assert torch.equal(rows.nan_to_num(7.0), again.nan_to_num(7.0))
+
+
+def test_steps_without_a_label_are_led_by_their_codes(embedding: MixedEmbedding) -> None:
+    known = known_actions(2)
+    known.robot_BSR[1, 2] = float("nan")
+    rows = robot_rows(embedding, known)
+    alone = embedding.rows(known.codes_BSL)
+    assert torch.equal(rows[1, 2].nan_to_num(7.0), alone[1, 2].nan_to_num(7.0))
+    assert rows[0].isnan()[:, :24].all() and not rows[0].isnan()[:, -7:].any()
+
+
+@pytest.fixture(scope="module")
+def model() -> WorldModel:
+    return small_world_model(robot_action_dim=7, num_codebooks=3)
+
+
+def prompt() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (2, 2, 64, 64, 3), dtype=np.uint8)
+
+
+def test_a_session_takes_every_kind_of_action_and_forgets_none_of_them(model: WorldModel) -> None:
+    """Also when the window is full and begun anew."""
+    kinds = {
+        "codes": np.array([5, 300]),
+        "coarse": model.action_rows(codes_BL=np.array([[5], [4]])),
+        "vectors": model.action_rows(vectors_BK=np.ones((2, 8))),
+        "robot": model.action_rows(robot_BR=np.ones((2, 7))),
+    }
+    for name, action in kinds.items():
+        session = WorldSession(model, maskgit_steps=2)
+        session.reset(prompt(), seed=3)
+        frames = [session.step(action) for _ in range(6)]
+        assert all(frame.shape == (2, 64, 64, 3) for frame in frames), name
+        again = WorldSession(model, maskgit_steps=2)
+        again.reset(prompt(), seed=3)
+        for frame in frames:
+            np.testing.assert_array_equal(again.step(action), frame)
+
+
+def test_vectors_before_the_quantizer_give_the_codes(model: WorldModel) -> None:
+    video = np.random.default_rng(1).integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8)
+    vectors = model.latent_vectors(video)
+    assert vectors.shape == (2, 2, 8)
+    codes = model.latent_action.quantizer(torch.from_numpy(vectors)).codes
+    np.testing.assert_array_equal(codes.numpy(), model.infer_actions(video)[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({}, "got nothing"),
+        ({"codes_BL": np.array([[8]])}, "whole numbers in 0..7"),
+        ({"codes_BL": np.array([[0.5]])}, "whole numbers"),
+        ({"codes_BL": np.zeros((1, 4), int)}, r"wanted \(..., 3\)"),
+        ({"vectors_BK": np.zeros((1, 7))}, r"wanted \(..., 8\)"),
+        ({"robot_BR": np.full((1, 7), np.nan)}, "not finite"),
+    ],
+)
+def test_a_wrong_part_is_refused(model: WorldModel, given: dict, complaint: str) -> None:
+    with pytest.raises(ActionError, match=complaint):
+        model.action_rows(**given)
+
+
+def test_a_model_of_latent_actions_has_no_rows_and_a_session_refuses_strange_ones(model: WorldModel) -> None:
+    with pytest.raises(ConfigError, match="robot_action_dim"):
+        small_world_model().action_rows(robot_BR=np.zeros((1, 7)))
+    session = WorldSession(model, maskgit_steps=2)
+    session.reset(prompt())
+    with pytest.raises(ActionError, match="rows of 39 numbers"):
+        session.step(np.zeros((2, 7), np.float32))
+
+
+def test_own_history_shows_guesses_in_place_of_the_truth_and_never_the_frame_to_predict() -> None:
+    model = small_world_model(robot_action_dim=7)
+    dynamics = model.dynamics
+    tokens = torch.randint(32, (4, 4, 16), generator=torch.Generator().manual_seed(0))
+    actions = dynamics.produced_by(torch.zeros(4, 3, dtype=torch.int64))
+    object.__setattr__(dynamics.config, "own_history", 0.5)
+    generators = [torch.Generator().manual_seed(seed) for seed in (0, 1, 2, 3)]
+    seen = dynamics._with_own_history(tokens, tokens, actions, generators)
+    own = (seen != tokens).any(-1).any(-1)
+    assert 0 < own.sum() < 4
+    assert torch.equal(seen[:, 0], tokens[:, 0])
+    hidden = torch.full_like(tokens[:, 1:], dynamics.mask_id)
+    guess = dynamics.two_stream_logits(tokens[:, :-1], hidden, actions).argmax(-1)
+    assert torch.equal(seen[own][:, 1:], guess[own])

@@ -23,7 +23,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 ROS_SOURCES := $(shell find ros2_ws/src -type f -not -path "*/__pycache__/*" -not -path "*.egg-info/*" 2>/dev/null) \
   $(wildcard ros2_ws/build.sh ros2_ws/fix_wheels.py ros2_ws/requirements-ros.txt)
 
-.PHONY: help demo test check format bench ros ros-if-possible weights clean
+.PHONY: help demo test check format bench ros ros-if-possible weights weights-manipulation clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ ros: $(STAMPS)/ros  ## ROS 2 Jazzy from wheels, and our message types built by c
 
 weights: $(STAMPS)/packages  ## train weights/tabletop-tiny again by its committed recipe (up to 3 h on 2 cores)
 	@$(PY) weights/recipe.py $(ARGS)
+
+weights-manipulation: $(STAMPS)/packages  ## train weights/manipulation-* again (about 5 h on 2 cores)
+	@$(PY) weights/manipulation.py $(ARGS)
 
 clean:  ## remove the venv, the colcon build, caches and outputs/demo (other outputs stay)
 	@rm -rf $(VENV) ros2_ws/build ros2_ws/install ros2_ws/log outputs/demo build *.egg-info .pytest_cache .ruff_cache .hypothesis

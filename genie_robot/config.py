@@ -255,6 +255,12 @@ class WorldModelConfig:
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
 
     def __post_init__(self) -> None:
+        _require(
+            not (self.dynamics.robot_action_dim and self.latent_action.is_continuous),
+            "dynamics.robot_action_dim",
+            self.dynamics.robot_action_dim,
+            f"0 with latent_action.quantizer={self.latent_action.quantizer}: robot actions stand beside codes (vq or rvq)",
+        )
         patches = [("tokenizer", self.tokenizer.patch_size)]
         if self.latent_action.encoder == "st_transformer" and self.latent_action.input == "pixels":
             patches.append(("latent_action", self.latent_action.patch_size))

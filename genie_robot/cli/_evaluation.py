@@ -50,7 +50,7 @@ def write_json(target: str | None, result: Any) -> None:
     """Write `result` to a file, to the screen for "-", or nowhere for None."""
     if target is None:
         return
-    from genie_robot.evaluation.policy_summary import without_nan
+    from genie_robot.evaluation.summary.compare import without_nan
 
     text = json.dumps(without_nan(result), indent=1, allow_nan=False) + "\n"
     if target == "-":

@@ -13,7 +13,8 @@ Same as `python train.py ...` (Hydra). Training is from video alone: no action i
 
 groups (files in configs/, each says what it is good for):
   stage=       all (in this order:) | tokenizer | latent_action | dynamics | assemble (only bundle the newest checkpoints)
-  model=       tiny (2 CPU cores) | manipulation (2 CPU cores, also robot actions) | small (one GPU) | base (onboard) | robotics_2_5b | platformers_11b | coinrun
+  model=       tiny (2 CPU cores) | manipulation (the same, also led by robot actions) | small (one GPU) | base (onboard) |
+               robotics_2_5b | platformers_11b | coinrun
   tokenizer=   preset (the model's own) | st_vivit | vit | c_vivit | magvit2
   recipe=      preset (the model's own) | paper | modern
   hardware=    auto | cpu | gpu | gpus (torchrun) | low_memory

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from genie_robot.demo.pictures import save_png, sheet
 from genie_robot.demo.steps import Context, Result
+from genie_robot.report.pictures import save_png, sheet
 
 SHEET_ROWS, SHEET_COLUMNS = 8, 10
 

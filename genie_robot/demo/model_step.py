@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from genie_robot.demo.pictures import save_png, sheet, strip
 from genie_robot.demo.steps import Context, Result
+from genie_robot.report.pictures import save_png, sheet, strip
 
 GRID_PROMPTS, GRID_STEPS, STRIPS, RECONSTRUCTIONS = 4, 5, 4, 8
 DIVIDER_PIXELS = 6

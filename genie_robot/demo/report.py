@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from genie_robot.demo import sections_model, sections_system
-from genie_robot.demo.page import page, table
 from genie_robot.errors import DiskFullError
+from genie_robot.report.page import page, table
 
 Results = Mapping[str, Mapping[str, Any]]
 

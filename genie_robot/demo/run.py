@@ -154,7 +154,7 @@ def _steps(settings: DemoSettings) -> list[Step]:
             lambda context: data_step.make_data(context, **data_sizes),
             {
                 **data_sizes,
-                "code": hash_sources("simulation/mujoco", "data", "demo/data_step.py", "demo/pictures.py"),
+                "code": hash_sources("simulation/mujoco", "data", "demo/data_step.py", "report/pictures.py"),
             },
         ),
         Step(
@@ -189,7 +189,7 @@ def _steps(settings: DemoSettings) -> list[Step]:
                 "weights": weights,
                 "world": world_code,
                 "judge": judge_code,
-                "code": hash_sources("demo/model_step.py", "demo/pictures.py"),
+                "code": hash_sources("demo/model_step.py", "report/pictures.py"),
             },
             needs=("data",),
         ),

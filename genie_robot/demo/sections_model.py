@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from genie_robot.demo.charts import Arrow, arrow_chart, line_chart
-from genie_robot.demo.page import BOX, SCRATCH, TRUTH, figure, number, paragraph, section, table
-from genie_robot.demo.pictures import image_html, sprite_html
+from genie_robot.report.charts import Arrow, arrow_chart, line_chart
+from genie_robot.report.page import BOX, SCRATCH, TRUTH, figure, number, paragraph, section, table
+from genie_robot.report.pictures import image_html, sprite_html
 
 Result = Mapping[str, Any]
 

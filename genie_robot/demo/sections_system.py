@@ -7,10 +7,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from genie_robot.demo.charts import ScatterPoint, scatter_chart
-from genie_robot.demo.page import BOX, TRUTH, figure, number, paragraph, section, table, tile, verdict_mark
-from genie_robot.demo.pictures import image_html
 from genie_robot.demo.targets import TARGETS, value_at
+from genie_robot.report.charts import ScatterPoint, scatter_chart
+from genie_robot.report.page import BOX, TRUTH, figure, number, paragraph, section, table, tile, verdict_mark
+from genie_robot.report.pictures import image_html
 
 Result = Mapping[str, Any]
 
@@ -161,7 +161,7 @@ def policies_section(policies: Result, folder: Path) -> str:
                 cell["task"],
             )
         )
-        codes = [_rate(cell["mujoco_codes"])] if "mujoco_codes" in cell else []
+        codes = [_rate(cell["interface"])] if "interface" in cell else []
         rows.append([escape(cell["policy"]), escape(cell["task"]), _rate(truth), *codes, _rate(dream)])
     head = [
         "policy",

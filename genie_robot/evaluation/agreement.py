@@ -1,17 +1,43 @@
 """How well success rates in imagination agree with those in MuJoCo.
 
-Formulas and test vectors: evaluation.md, sections 1.1 and 2. A rate vector has one entry for each policy.
+Formulas and test vectors: evaluation.md, sections 1.1 and 2. A rate vector has one entry for each policy; the unit is the
+independently made policy, not the checkpoint and not the task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
+from genie_robot.evaluation.bootstrap import bootstrap_interval
+from genie_robot.evaluation.intervals import fisher_interval, wilson_interval
+
+__all__ = [
+    "NoiseCeiling",
+    "bootstrap_interval",
+    "cohen_kappa",
+    "drop_one_range",
+    "fisher_interval",
+    "mmrv",
+    "noise_ceiling",
+    "normalised_mutual_information",
+    "paired_agreement",
+    "pairs_ranked",
+    "pearson_r",
+    "permutation_p",
+    "ranks",
+    "spearman_rho",
+    "wilson_interval",
+]
+
 Floats = Sequence[float] | np.ndarray
+Bools = Sequence[bool] | np.ndarray
+_EXACT_UP_TO = 8  # policies: 8! = 40320 permutations are all looked at, beyond that a sample of them
+_TIE, _DIGITS = 1e-9, 9  # rates are counts divided by counts: differences below this are rounding
 
 
 def _vectors(x: Floats, y: Floats) -> tuple[np.ndarray, np.ndarray]:
@@ -21,16 +47,18 @@ def _vectors(x: Floats, y: Floats) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def _z(confidence: float) -> float:
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence is {confidence}; wanted a number between 0 and 1, such as 0.95")
-    return NormalDist().inv_cdf(0.5 + confidence / 2.0)
+def _outcomes(x: Bools, y: Bools) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(x, dtype=bool), np.asarray(y, dtype=bool)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"outcomes have shapes {a.shape} and {b.shape}; wanted two vectors of one length")
+    return a, b
 
 
 def pearson_r(x: Floats, y: Floats) -> float:
     """Pearson correlation of two vectors; NaN for fewer than two entries or when one vector is constant."""
     a, b = _vectors(x, y)
-    if len(a) < 2 or np.ptp(a) == 0.0 or np.ptp(b) == 0.0:
+    # Means of equal rates differ in the last digit: that is no variation.
+    if len(a) < 2 or any(np.ptp(v) <= _TIE * np.abs(v).max() for v in (a, b)):
         return float("nan")
     a, b = a - a.mean(), b - b.mean()
     return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
@@ -47,7 +75,7 @@ def ranks(x: Floats) -> np.ndarray:
 def spearman_rho(x: Floats, y: Floats) -> float:
     """Spearman rank correlation (Pearson r of the ranks, ties averaged); NaN as for `pearson_r`."""
     a, b = _vectors(x, y)
-    return pearson_r(ranks(a), ranks(b))
+    return pearson_r(ranks(a.round(_DIGITS)), ranks(b.round(_DIGITS)))
 
 
 def mmrv(*, imagined: Floats, ground_truth: Floats) -> float:
@@ -59,80 +87,48 @@ def mmrv(*, imagined: Floats, ground_truth: Floats) -> float:
     s, r = _vectors(imagined, ground_truth)
     if len(s) == 0:
         return float("nan")
-    violated = (s[:, None] > s[None, :]) != (r[:, None] > r[None, :])
+    violated = (s[:, None] - s[None, :] > _TIE) != (r[:, None] - r[None, :] > _TIE)
     gaps = np.abs(r[:, None] - r[None, :]) * violated
     return float(gaps.max(axis=1).mean())
 
 
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a success rate; (0, 1) when there are no trials."""
-    if trials < 0 or not 0 <= successes <= max(trials, 0):
-        raise ValueError(f"{successes} successes of {trials} trials; wanted 0 <= successes <= trials")
-    if trials == 0:
-        return 0.0, 1.0
-    z, p = _z(confidence), successes / trials
-    scale = 1.0 + z * z / trials
-    middle = (p + z * z / (2 * trials)) / scale
-    half = z * np.sqrt(p * (1 - p) / trials + z * z / (4 * trials**2)) / scale
-    low = 0.0 if successes == 0 else max(0.0, middle - half)
-    high = 1.0 if successes == trials else min(1.0, middle + half)
-    return float(low), float(high)
-
-
-def fisher_interval(r: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Fisher-z interval of a Pearson r over n policies; (-1, 1) for n <= 3 or an undefined r."""
-    if n <= 3 or not np.isfinite(r):
-        return -1.0, 1.0
-    if abs(r) >= 1.0:
-        return float(r), float(r)
-    centre, half = np.arctanh(r), _z(confidence) / np.sqrt(n - 3)
-    return float(np.tanh(centre - half)), float(np.tanh(centre + half))
-
-
-def bootstrap_interval(
-    statistic: Callable[[np.ndarray, np.ndarray], float],
-    imagined_PK: np.ndarray,
-    ground_truth_PK: np.ndarray,
-    *,
-    draws: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    resample_policies: bool = True,
-) -> tuple[float, float]:
-    """Hierarchical bootstrap interval of `statistic(imagined rates, true rates)`.
-
-    Outcomes have shape (policies, episodes), paired by seed. Policies are resampled first, then the seeds within a
-    policy (both worlds together). Returns (NaN, NaN) for 5 policies or fewer, where such an interval means nothing.
-    """
-    a, b = np.asarray(imagined_PK, dtype=np.float64), np.asarray(ground_truth_PK, dtype=np.float64)
-    if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(
-            f"outcomes have shapes {a.shape} and {b.shape}; wanted two equal (policies, episodes)"
-        )
-    if len(a) <= 5:
-        return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    policies, episodes = a.shape
-    values = []
-    for _ in range(draws):
-        rows = rng.integers(policies, size=policies) if resample_policies else np.arange(policies)
-        seeds = rng.integers(episodes, size=(policies, episodes))
-        index = rows[:, None], seeds
-        values.append(statistic(a[index].mean(axis=1), b[index].mean(axis=1)))
-    finite = np.asarray(values)[np.isfinite(values)]
-    if len(finite) < draws // 2:
-        return float("nan"), float("nan")
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(finite, [tail, 1.0 - tail])
-    return float(low), float(high)
+def pairs_ranked(*, imagined: Floats, ground_truth: Floats, gap: float = 0.10) -> tuple[int, int]:
+    """(pairs in the right order, pairs) among the pairs whose true rates differ by `gap` or more; a tie is wrong."""
+    s, r = _vectors(imagined, ground_truth)
+    first, second = np.triu_indices(len(r), k=1)
+    true_gap, seen_gap = r[first] - r[second], s[first] - s[second]
+    counted = np.abs(true_gap) >= gap - _TIE
+    right = (seen_gap * np.sign(true_gap))[counted] > _TIE
+    return int(right.sum()), int(counted.sum())
 
 
 def drop_one_range(x: Floats, y: Floats) -> tuple[float, float]:
-    """Smallest and largest Pearson r when any single policy is left out; NaNs for fewer than 3 policies."""
+    """Smallest and largest Pearson r when any single policy is left out; NaNs for fewer than 3 policies.
+
+    NaNs also where r is undefined without one of them: all of the agreement hung on that one.
+    """
     a, b = _vectors(x, y)
     values = [pearson_r(np.delete(a, k), np.delete(b, k)) for k in range(len(a))] if len(a) >= 3 else []
-    values = [v for v in values if np.isfinite(v)]
-    return (min(values), max(values)) if values else (float("nan"), float("nan"))
+    defined = bool(values) and bool(np.isfinite(values).all())
+    return (min(values), max(values)) if defined else (float("nan"), float("nan"))
+
+
+def permutation_p(x: Floats, y: Floats, *, draws: int = 10_000, seed: int = 0) -> float:
+    """Two-sided permutation p-value of Pearson r: how often a random assignment of rates to policies agrees so well.
+
+    All permutations for 8 policies or fewer; else `draws` random ones, counted with the observed one so that p is never
+    0. NaN where r is undefined.
+    """
+    a, b = _vectors(x, y)
+    if not math.isfinite(pearson_r(a, b)):
+        return float("nan")
+    a, b = a - a.mean(), b - b.mean()
+    observed = abs(a @ b) - _TIE * math.sqrt((a @ a) * (b @ b))
+    if len(a) <= _EXACT_UP_TO:
+        every = np.array(list(itertools.permutations(range(len(a)))))
+        return float((np.abs(b[every] @ a) >= observed).mean())
+    drawn = np.random.default_rng(seed).permuted(np.tile(b, (draws, 1)), axis=1)
+    return float((1 + (np.abs(drawn @ a) >= observed).sum()) / (1 + draws))
 
 
 @dataclass(frozen=True)
@@ -151,20 +147,23 @@ def noise_ceiling(
 ) -> NoiseCeiling:
     """Median r, rho, MMRV between two worlds that have the *same* true success rates and `trials` episodes each.
 
+    true_rates: (policies,), or (policies, tasks) where a policy's rate is the mean over tasks of `trials` episodes each.
     paired: share of episodes whose outcome is the same in both worlds because both start from the same state with the
-    same policy noise; the others are drawn independently. 0 is the ceiling for independent seeds.
+    same policy noise; the others are drawn independently. 0 is the ceiling for independent seeds. Measured rates put in
+    for true ones spread a little too far, which makes the ceiling slightly too high.
     """
     rates = np.clip(np.asarray(true_rates, dtype=np.float64), 0.0, 1.0)
     if trials < 1 or not 0.0 <= paired <= 1.0:
         raise ValueError(f"trials is {trials} and paired {paired}; wanted trials >= 1 and paired in 0..1")
+    rates_PM = rates.reshape(len(rates), -1)
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(draws):
-        shape = (len(rates), trials)
-        truth = rng.random(shape) < rates[:, None]
-        fresh = rng.random(shape) < rates[:, None]
-        other = np.where(rng.random(shape) < paired, truth, fresh)
-        s, r = other.mean(axis=1), truth.mean(axis=1)
+        shared = rng.binomial(trials, paired, size=rates_PM.shape)
+        common = rng.binomial(shared, rates_PM)
+        s, r = (
+            ((common + rng.binomial(trials - shared, rates_PM)) / trials).mean(axis=1) for _world in range(2)
+        )
         rows.append((pearson_r(s, r), spearman_rho(s, r), mmrv(imagined=s, ground_truth=r)))
     values = np.asarray(rows)
     medians = [
@@ -173,11 +172,16 @@ def noise_ceiling(
     return NoiseCeiling(medians[0], medians[1], medians[2], trials, paired)
 
 
-def cohen_kappa(x: Sequence[bool] | np.ndarray, y: Sequence[bool] | np.ndarray) -> float:
+def paired_agreement(x: Bools, y: Bools) -> tuple[float, tuple[float, float]]:
+    """Share of paired episodes with the same outcome, and its Wilson interval; NaN without episodes."""
+    a, b = _outcomes(x, y)
+    same = int((a == b).sum())
+    return (same / len(a) if len(a) else float("nan")), wilson_interval(same, len(a))
+
+
+def cohen_kappa(x: Bools, y: Bools) -> float:
     """Cohen's kappa of two paired outcome lists; NaN when chance agreement is already 1 (both constant and equal)."""
-    a, b = np.asarray(x, dtype=bool), np.asarray(y, dtype=bool)
-    if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(f"outcomes have shapes {a.shape} and {b.shape}; wanted two vectors of one length")
+    a, b = _outcomes(x, y)
     if len(a) == 0:
         return float("nan")
     observed = float((a == b).mean())

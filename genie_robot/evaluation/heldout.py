@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
 from genie_robot.data.episode import Episode
 from genie_robot.errors import DataError
-from genie_robot.simulation.mujoco.tasks import EE, OPENING, STATE_NAMES
+from genie_robot.simulation.mujoco.tasks import EE, OPENING
+from genie_robot.simulation.suites import SUITES
 
+#: lengths of the states that are known; each begins with gripper position, opening and object position
+STATE_SIZES = frozenset(len(suite.state_names) for suite in SUITES.values())
 #: a prompt's gripper keeps this far from the edge of where the data go, so that every direction has room to show
 PROMPT_MARGIN_M = 0.045
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """B clips of T frames: video (B, T, Y, X, 3) uint8, states (B, T, 9) or None, actions (B, T-1, 7) or None."""
+    """B clips of T frames: video (B, T, Y, X, 3) uint8, states (B, T, S) or None, actions (B, T-1, 7) or None.
+
+    S is 9 or 14, as in one of the suites; states of other data are left out.
+    """
 
     video_BTYXC: np.ndarray
     states_BTS: np.ndarray | None
@@ -39,7 +46,7 @@ def collect_clips(episodes: Iterable[Episode], *, clips: int, frames: int, seed:
             continue
         start = int(rng.integers(episode.num_frames - frames + 1))
         video.append(episode.frames_TYXC[start : start + frames])
-        if episode.state_TS is not None and episode.state_TS.shape[-1] == len(STATE_NAMES):
+        if _is_known(episode.state_TS):
             states.append(episode.state_TS[start : start + frames])
         if episode.actions_TA is not None:
             actions.append(episode.actions_TA[start : start + frames - 1])
@@ -49,7 +56,8 @@ def collect_clips(episodes: Iterable[Episode], *, clips: int, frames: int, seed:
         raise DataError(
             f"got {len(video)} episodes of {frames} frames or more; wanted at least 2; give longer episodes"
         )
-    whole_states = np.stack(states) if len(states) == len(video) else None
+    alike = len({state.shape for state in states}) == 1
+    whole_states = np.stack(states) if alike and len(states) == len(video) else None
     whole_actions = np.stack(actions) if len(actions) == len(video) else None
     return HeldOut(np.stack(video), whole_states, whole_actions)
 
@@ -57,16 +65,16 @@ def collect_clips(episodes: Iterable[Episode], *, clips: int, frames: int, seed:
 def collect_prompts(
     episodes: Iterable[Episode], *, prompts: int, frames: int = 1, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts (P, frames, Y, X, 3) and the true states (P, 9) of their last frames, from as many episodes as there are.
+    """Prompts (P, frames, Y, X, 3) and the true states (P, S) of their last frames, from as many episodes as there are.
 
     Only places where the gripper has room to move every way are taken, half of them with the gripper open, half
     closed where that can be had, so that each code can show what it does. Raises DataError when fewer are found.
     """
     rng = np.random.default_rng(seed)
-    kept = [e for e in episodes if e.state_TS is not None and e.num_frames >= frames]
+    kept = [e for e in episodes if _is_known(e.state_TS) and e.num_frames >= frames]
     if not kept:
         raise DataError(
-            "no held-out episode has states; wanted a tabletop dataset from `genie-robot data generate`"
+            "no held-out episode has states of a suite; wanted a simulated dataset from `genie-robot data generate`"
         )
     places = _roomy_places(kept, frames)
     order = [places[k] for k in rng.permutation(len(places))]
@@ -88,6 +96,10 @@ def collect_prompts(
     images = [kept[number].frames_TYXC[last + 1 - frames : last + 1] for number, last in chosen]
     states = [_states(kept[number])[last] for number, last in chosen]
     return np.stack(images), np.stack(states)
+
+
+def _is_known(state_TS: np.ndarray | None) -> TypeGuard[np.ndarray]:
+    return state_TS is not None and state_TS.shape[-1] in STATE_SIZES
 
 
 def _states(episode: Episode) -> np.ndarray:

@@ -31,8 +31,6 @@ from genie_robot.simulation.action_interface import (
     infer_codes,
 )
 
-LEAST_PROMPTS = 12
-
 
 @dataclass(frozen=True)
 class CodeBook:

@@ -90,7 +90,12 @@ def _blur(image: np.ndarray) -> np.ndarray:
 
 
 def ssim(truth: Any, generated: Any) -> float:
-    """Mean SSIM (Wang 2004): 11x11 Gaussian, sigma 1.5, per channel, pad-free border.
+    """Mean over frames of `ssim_per_frame`; higher is better."""
+    return float(ssim_per_frame(truth, generated).mean())
+
+
+def ssim_per_frame(truth: Any, generated: Any) -> np.ndarray:
+    """SSIM (Wang 2004) of each frame, shape (...): 11x11 Gaussian, sigma 1.5, per channel, pad-free border.
 
     Equal to skimage's `gaussian_weights=True, use_sample_covariance=False, data_range=1`.
     Frames must be at least 11 pixels high and wide.
@@ -104,4 +109,4 @@ def ssim(truth: Any, generated: Any) -> float:
     cov = _blur(x * y) - mean_x * mean_y
     top = (2 * mean_x * mean_y + _SSIM_C1) * (2 * cov + _SSIM_C2)
     bottom = (mean_x**2 + mean_y**2 + _SSIM_C1) * (var_x + var_y + _SSIM_C2)
-    return float((top / bottom).mean())
+    return (top / bottom).mean(axis=(-3, -2, -1))

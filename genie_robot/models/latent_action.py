@@ -61,8 +61,9 @@ class LatentActionModel(nn.Module):
         return quantizer(outputs_BSK).codes, quantizer.probabilities(outputs_BSK)
 
     def vectors(self, clip: Tensor) -> Tensor:
-        """What the quantizer takes: continuous actions (B,S,K), the mean of them with the quantizer "gaussian"."""
-        return self.encoder(clip)[..., : self.config.code_dim]
+        """Continuous actions (B,S,K): what is quantized, on the unit sphere; with the quantizer "gaussian" their mean."""
+        outputs_BSK = self.encoder(clip)[..., : self.config.code_dim]
+        return outputs_BSK if self.config.is_continuous else F.normalize(outputs_BSK, dim=-1)
 
     def soft_actions(self, clip: Tensor, generators: Sequence[torch.Generator] | None = None) -> Tensor:
         """Actions that pass a gradient on to the encoder, for a dynamics model that trains it (Jasmine).

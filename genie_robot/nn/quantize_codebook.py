@@ -160,6 +160,8 @@ def code_digits(codes: Tensor, num_codes: int, num_codebooks: int) -> Tensor:
 class ResidualVectorQuantizer(nn.Module):
     """A chain of codebooks, each on what the ones before left over (RVQ; SoundStream, arXiv 2107.03312).
 
+    Vectors are brought onto the unit sphere first, as in `VectorQuantizer`: where their length is free they shrink until
+    one code serves them all, and the actions say nothing (seen on free motion in front of a fixed camera).
     The L codes c_i of a vector are one number, sum of c_i * V^i: its digits, the coarsest first.
     """
 
@@ -176,7 +178,12 @@ class ResidualVectorQuantizer(nn.Module):
         self.num_codes, self.num_codebooks = num_codes, num_codebooks
         # Each codebook starts at half the spread of the one before, as residuals do.
         self.levels = nn.ModuleList(
-            Level(0.5**level * torch.randn(num_codes, dim), commitment_weight, reset_share, reset_every)
+            Level(
+                0.5**level * F.normalize(torch.randn(num_codes, dim), dim=-1),
+                commitment_weight,
+                reset_share,
+                reset_every,
+            )
             for level in range(num_codebooks)
         )
 
@@ -192,7 +199,7 @@ class ResidualVectorQuantizer(nn.Module):
 
     def forward(self, x: Tensor, generators: Sequence[torch.Generator] | None = None) -> Quantized:
         """Quantize (..., K). Nothing is drawn: `generators` are for the bottleneck that samples."""
-        residual = x = x.to(self.codebooks[0].codebook.dtype)
+        residual = x = F.normalize(x.to(self.codebooks[0].codebook.dtype), dim=-1)
         total, loss = torch.zeros_like(x), x.new_zeros(())
         codes = torch.zeros(x.shape[:-1], dtype=torch.int64, device=x.device)
         for i, level in enumerate(self.codebooks):
@@ -208,7 +215,7 @@ class ResidualVectorQuantizer(nn.Module):
         Softmax of minus the squared distances, in units of a tenth of the codebook's mean square: with codes on the
         unit sphere the same as `VectorQuantizer.probabilities`.
         """
-        residual = x.to(self.codebooks[0].codebook.dtype)
+        residual = F.normalize(x.to(self.codebooks[0].codebook.dtype), dim=-1)
         probabilities = []
         for level in self.codebooks:
             distances = level.squared_distances(residual)

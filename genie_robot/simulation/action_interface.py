@@ -18,12 +18,14 @@ import numpy as np
 
 from genie_robot.data.episode import Episode
 from genie_robot.errors import ActionError, ConfigError, DataError, ModelFolderError
+from genie_robot.simulation.mujoco.manipulation.tasks import STATE_NAMES as MANIPULATION_STATE_NAMES
 from genie_robot.simulation.mujoco.tasks import OPENING, STATE_NAMES
 
 ADAPTER_FILE = "action_adapter.json"
 ACTION_SIZE = 7
 DEFAULT_TRANSITIONS = 500
 FORMAT = 1
+_STATE_SIZES = (len(STATE_NAMES), len(MANIPULATION_STATE_NAMES))
 _SMALLEST_SCALE = 0.05
 _RIDGE = 1e-4
 _ITERATIONS = 50
@@ -264,7 +266,7 @@ def labelled_transitions(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """First `limit` transitions of `episodes`: robot actions (N, 7), codes (N,) by `model.infer_actions`, open (N,).
 
-    "Open" is whether the gripper was open before the transition, see `_gripper_was_open`.
+    "Open" is whether the gripper was open before the transition, see `was_open`.
     """
     actions, codes, is_open, count = [], [], [], 0
     for episode in episodes:
@@ -276,7 +278,7 @@ def labelled_transitions(
             continue
         actions.append(episode.actions_TA[:-1])
         codes.append(infer_codes(model, episode.frames_TYXC[None])[0])
-        is_open.append(_gripper_was_open(episode))
+        is_open.append(was_open(episode))
         count += len(codes[-1])
         if count >= limit:
             break
@@ -288,10 +290,12 @@ def labelled_transitions(
     return whole[0][:limit].astype(np.float32), whole[1][:limit].astype(np.int64), whole[2][:limit]
 
 
-def _gripper_was_open(episode: Episode) -> np.ndarray:
-    """Bool (T-1,): by the tabletop state where the episode has it, else by the last command (open at the start)."""
+def was_open(episode: Episode) -> np.ndarray:
+    """Whether the gripper was open before each step, bool (T-1,): by the state of the suites' episodes, else by the
+    last command (open at the start).
+    """
     assert episode.actions_TA is not None
-    if episode.state_TS is not None and episode.state_TS.shape[-1] == len(STATE_NAMES):
+    if episode.state_TS is not None and episode.state_TS.shape[-1] in _STATE_SIZES:
         return episode.state_TS[:-1, OPENING] > 0.5
     result, now = [], True
     for command in episode.actions_TA[:-1, 6]:

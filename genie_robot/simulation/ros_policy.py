@@ -13,7 +13,8 @@ import numpy as np
 
 from genie_robot.errors import ConfigError
 from genie_robot.simulation.action_interface import action_from_si
-from genie_robot.simulation.mujoco.tasks import STEP_M, instruction
+from genie_robot.simulation.mujoco.tasks import STEP_M
+from genie_robot.simulation.suites import get_suite
 
 PREFIX = "ros:"
 DEFAULT_TIMEOUT_S = 30.0
@@ -37,15 +38,15 @@ class PolicyLink(Protocol):
 
 
 class RosPolicy:
-    """One episode of a policy node: what it answers in metres, in the units of the tabletop."""
+    """One episode of a policy node: what it answers in metres, in the units of the simulated robot."""
 
-    def __init__(self, name: str, task: str, link: PolicyLink) -> None:
+    def __init__(self, name: str, suite: str, task: str, link: PolicyLink) -> None:
         self.name, self.task = name, task
-        self._link = link
+        self._instruction, self._link = get_suite(suite).instruction(task), link
 
     def reset(self, seed: int) -> None:
         """Start the episode `seed`."""
-        self._link.reset(seed, self.task, instruction(self.task))
+        self._link.reset(seed, self.task, self._instruction)
 
     def act(self, image: np.ndarray) -> np.ndarray:
         """Robot action, float32 (7,), for an image uint8 (Y, X, 3)."""

@@ -17,6 +17,9 @@ from genie_robot.errors import ConfigError
 from genie_robot.simulation.mujoco import tasks as tabletop
 from genie_robot.simulation.mujoco.manipulation import tasks as manipulation
 
+LOOK = "none"
+"""Of the manipulation suite: camera, light and table are the same in every episode, as in a lab; things still differ."""
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -54,7 +57,7 @@ def _tabletop_env(task: str) -> Any:
 def _manipulation_env(task: str) -> Any:
     from genie_robot.simulation.mujoco.manipulation.env import ManipulationEnv
 
-    return ManipulationEnv(task)
+    return ManipulationEnv(task, look=LOOK)
 
 
 SUITES: dict[str, Suite] = {

@@ -14,6 +14,8 @@ from genie_robot.config import DynamicsConfig
 from genie_robot.models.action_embedding import MixedEmbedding
 from genie_robot.models.masking import Generators, uniform
 
+PROMPT_SHARE = 0.2
+
 
 class KnownActions(NamedTuple):
     """All that is known of the actions of a batch; `robot_BSR` is NaN where a step has no label."""
@@ -36,12 +38,13 @@ def drawn_rows(
     """Rows (B,S,W): each clip is led by the robot's actions, by vectors, by nothing, or by codes of some codebooks.
 
     The shares are those of `config`; of a clip led by codes the coarsest 1 to L codebooks are known, each number of
-    them equally often. So one set of weights serves 8, 8x2 and 8x3 codes, vectors and robot actions.
+    them equally often. So one set of weights serves 8, 8x2 and 8x3 codes, vectors and robot actions. In PROMPT_SHARE of the
+    clips the first steps are led by all of their codes, which is how a session reads a prompt of several frames.
     """
-    batch, _, levels = known.codes_BSL.shape
+    batch, steps, levels = known.codes_BSL.shape
     device = known.codes_BSL.device
-    kind_B, depth_B = uniform((batch, 2), generators, device).unbind(-1)
-    rows_BSW = embedding.rows(known.codes_BSL)
+    kind_B, depth_B, prompt_B, where_B = uniform((batch, 4), generators, device).unbind(-1)
+    by_codes_BSW = rows_BSW = embedding.rows(known.codes_BSL)
     first_dropped_B = (1 + (depth_B * levels).long()) * embedding.num_codes
     column_W = torch.arange(rows_BSW.shape[-1], device=device)
     rows_BSW = rows_BSW.masked_fill((column_W >= first_dropped_B[:, None])[:, None], float("nan"))
@@ -55,4 +58,6 @@ def drawn_rows(
         chosen_B = (kind_B >= below) & (kind_B < below + share)
         rows_BSW = torch.where(chosen_B[:, None, None], rows, rows_BSW)
         below += share
-    return rows_BSW
+    begins_B = (where_B * steps).long() * (prompt_B < PROMPT_SHARE)
+    is_prompt_BS = torch.arange(steps, device=device) < begins_B[:, None]
+    return torch.where(is_prompt_BS[..., None], by_codes_BSW, rows_BSW)

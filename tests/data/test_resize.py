@@ -121,10 +121,12 @@ def test_it_is_near_an_antialiased_resize_and_plain_linear_is_not(
     assert ours < 0.5 * distance(cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR))
 
 
-#: Calls that change the size of a picture and are not `resize_frame`: enlargements for the eye, and synthetic textures.
+#: Calls that change the size of a picture and are not `resize_frame`: for the eye, for a judging network, synthetic textures.
 OTHER_RESIZES = {
     "genie_robot/data/resize.py": 1,
-    "genie_robot/evaluation/train_probe.py": 3,
+    "genie_robot/evaluation/frechet.py": 1,
+    "genie_robot/evaluation/policy_report/films.py": 1,
+    "genie_robot/evaluation/roughen.py": 1,
     "genie_robot/training/logs.py": 1,
     "ros2_ws/src/genie_robot_ros/genie_robot_ros/outputs.py": 1,
     "ros2_ws/src/genie_robot_ros/genie_robot_ros/round_trip.py": 1,

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genie_robot.demo import charts, page, pictures, sections_system
+from genie_robot.demo import sections_system
 from genie_robot.demo.targets import TARGETS, value_at, verdicts
+from genie_robot.report import charts, page, pictures
 
 GOOD = {
     "duration_s": 700.0,

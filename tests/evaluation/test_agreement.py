@@ -26,7 +26,7 @@ def test_mmrv_takes_keywords_only() -> None:
         ag.mmrv([0.5, 0.4], [0.2, 0.8])  # type: ignore[misc]
 
 
-def test_mmrv_counts_a_tie_on_one_side_for_both_ends_of_the_pair_that_differ() -> None:
+def test_mmrv_counts_a_tie_on_one_side_for_one_end_of_the_pair() -> None:
     # Truth says 1 > 0, imagination says equal: only the ordered pair (1, 0) has unequal comparisons.
     assert ag.mmrv(imagined=[0.5, 0.5], ground_truth=[0.0, 1.0]) == pytest.approx(0.5)
     assert ag.mmrv(imagined=[0.0, 1.0], ground_truth=[0.5, 0.5]) == 0.0
@@ -46,45 +46,6 @@ def test_correlations_match_scipy(x: list[float], random: object) -> None:
     assert ag.spearman_rho(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-9)
 
 
-@given(st.integers(1, 60), st.data())
-@settings(max_examples=60, deadline=None)
-def test_wilson_matches_scipy(trials: int, data: st.DataObject) -> None:
-    successes = data.draw(st.integers(0, trials))
-    want = stats.binomtest(successes, trials).proportion_ci(method="wilson")
-    assert ag.wilson_interval(successes, trials) == pytest.approx((want.low, want.high), abs=1e-9)
-
-
-def test_wilson_vector_and_bad_input() -> None:
-    assert ag.wilson_interval(37, 50) == pytest.approx((0.604, 0.841), abs=5e-4)
-    assert ag.wilson_interval(0, 0) == (0.0, 1.0)
-    with pytest.raises(ValueError, match="5 successes of 4 trials"):
-        ag.wilson_interval(5, 4)
-
-
-def test_fisher_interval_matches_scipy() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.random(12)
-    y = x + 0.3 * rng.random(12)
-    result = stats.pearsonr(x, y)
-    want = result.confidence_interval(0.95)
-    assert ag.fisher_interval(float(result.statistic), 12) == pytest.approx((want.low, want.high), abs=1e-9)
-    assert ag.fisher_interval(0.9, 3) == (-1.0, 1.0)
-    assert ag.fisher_interval(float("nan"), 10) == (-1.0, 1.0)
-
-
-def test_bootstrap_covers_the_point_and_is_repeatable() -> None:
-    rng = np.random.default_rng(0)
-    rates = np.linspace(0.05, 0.95, 8)
-    truth = (rng.random((8, 40)) < rates[:, None]).astype(float)
-    imagined = np.where(rng.random((8, 40)) < 0.8, truth, rng.random((8, 40)) < rates[:, None]).astype(float)
-    point = ag.pearson_r(imagined.mean(1), truth.mean(1))
-    low, high = ag.bootstrap_interval(ag.pearson_r, imagined, truth, draws=200, seed=3)
-    assert low < point <= high + 1e-6
-    assert high <= 1.0
-    assert (low, high) == ag.bootstrap_interval(ag.pearson_r, imagined, truth, draws=200, seed=3)
-    assert all(math.isnan(v) for v in ag.bootstrap_interval(ag.pearson_r, imagined[:5], truth[:5]))
-
-
 def test_noise_ceiling_reproduces_the_reference_table() -> None:
     # evaluation.md 1.3: N=12, rates ~ U(.05,.95); K=50: r .954, K=200: .988; 90 % paired, K=50: .996.
     rates = np.linspace(0.05, 0.95, 12)
@@ -96,10 +57,73 @@ def test_noise_ceiling_reproduces_the_reference_table() -> None:
     assert ag.noise_ceiling(rates, 20, paired=1.0).pearson_r == pytest.approx(1.0)
 
 
+def test_noise_ceiling_of_several_tasks_is_that_of_more_episodes() -> None:
+    rates = np.linspace(0.05, 0.95, 12)
+    three_tasks = ag.noise_ceiling(np.stack([rates] * 3, axis=1), 50)
+    assert three_tasks.pearson_r == pytest.approx(ag.noise_ceiling(rates, 150).pearson_r, abs=0.004)
+    assert three_tasks.pearson_r > ag.noise_ceiling(rates, 50).pearson_r + 0.01
+
+
+@pytest.mark.parametrize("k", [4, 5])
+def test_permutation_p_is_scipys_exact_one(k: int) -> None:
+    rng = np.random.default_rng(k)
+    x = rng.random(k)
+    y = x + 0.4 * rng.random(k)
+    want = stats.permutation_test(
+        (x,),
+        lambda a: abs(np.corrcoef(a, y)[0, 1]),
+        permutation_type="pairings",
+        n_resamples=10**6,
+        alternative="greater",
+    )
+    assert ag.permutation_p(x, y) == pytest.approx(want.pvalue)
+
+
+def test_permutation_p_by_hand_and_by_sampling() -> None:
+    # three policies in order: 1 of 6 permutations is as good, and the reversed one has the same |r|
+    assert ag.permutation_p([0, 1, 2], [0, 1, 2]) == pytest.approx(2 / 6)
+    x = np.linspace(0, 1, 12)
+    assert ag.permutation_p(x, x, draws=999) == pytest.approx(1 / 1000), "never 0"
+    unrelated = np.random.default_rng(5).permutation(x)
+    assert ag.permutation_p(x, unrelated) > 0.05
+    assert math.isnan(ag.permutation_p([1, 1, 1], [0, 1, 2]))
+
+
+def test_pairs_ranked_leaves_out_close_pairs_and_counts_ties_as_wrong() -> None:
+    truth = [0.0, 0.05, 0.15, 0.9]  # gaps below .10: only (0, .05)
+    assert ag.pairs_ranked(imagined=truth, ground_truth=truth) == (5, 5)
+    assert ag.pairs_ranked(imagined=[0.0, 0.5, 0.5, 1.0], ground_truth=truth) == (4, 5)
+    assert ag.pairs_ranked(imagined=[0.2, 0.1], ground_truth=[0.4, 0.3]) == (1, 1), (
+        "a gap of .10 after rounding"
+    )
+
+
+def test_paired_agreement() -> None:
+    share, (low, high) = ag.paired_agreement([True] * 9 + [False], [True] * 10)
+    assert share == 0.9
+    assert (low, high) == ag.wilson_interval(9, 10)
+    with pytest.raises(ValueError, match="one length"):
+        ag.paired_agreement([True], [True, False])
+
+
 def test_drop_one_range() -> None:
     low, high = ag.drop_one_range([0, 0, 0.1, 1.0], [0.1, 0, 0, 1.0])
     assert low == pytest.approx(ag.pearson_r([0, 0, 0.1], [0.1, 0, 0]))
     assert high > 0.9
+    # Without the last one all rates are 0 and r is undefined: 1.0 of the others alone would hide that.
+    assert all(math.isnan(v) for v in ag.drop_one_range([0, 0, 0, 1.0], [0, 0, 0, 1.0]))
+
+
+def test_rates_that_are_equal_but_for_rounding_are_ties() -> None:
+    near = (0.1 + 0.2 + 0.3) / 3
+    exact = 0.6 / 3
+    assert near != exact, "the last digit"
+    truth = [0.0, 0.5, 1.0]
+    for first, second in ((near, exact), (exact, near)):
+        assert ag.mmrv(imagined=[first, second], ground_truth=[0.2, 0.8]) == pytest.approx(0.3)
+        assert ag.mmrv(imagined=[0.2, 0.8], ground_truth=[first, second]) == pytest.approx(0.0)
+        assert ag.spearman_rho([first, second, 0.9], truth) == ag.spearman_rho([0.2, 0.2, 0.9], truth)
+        assert math.isnan(ag.pearson_r([first, second, first], truth))
 
 
 def test_cohen_kappa() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -108,3 +110,26 @@ def test_too_few_long_episodes_is_told(episodes: list) -> None:
 def test_strips_show_truth_tokenizer_and_imagination(evaluation) -> None:
     picture = strip_picture(evaluation, clips=2)
     assert picture.shape[0] > 6 * 128 and picture.shape[1] > 6 * 128
+
+
+@pytest.mark.parametrize(("size", "is_kept"), [(9, True), (14, True), (5, False)])
+def test_states_of_every_suite_are_kept_and_others_left_out(episodes: list, size: int, is_kept: bool) -> None:
+    wide = [replace(e, state_TS=np.ones((e.num_frames, size), np.float32)) for e in episodes]
+    states = collect_clips(wide, clips=3, frames=5).states_BTS
+    assert (states is not None) == is_kept
+    assert states is None or states.shape == (3, 5, size)
+    mixed = [replace(wide[0], state_TS=np.ones((12, 9), np.float32)), *wide[1:]]
+    assert (collect_clips(mixed, clips=3, frames=5).states_BTS is not None) == (size == 9)
+
+
+def test_st_lpips_joins_where_its_network_is_given(model, clips) -> None:
+    from genie_robot.evaluation.st_lpips import ShiftTolerantLpips
+
+    network = ShiftTolerantLpips().requires_grad_(False).eval()
+    for head in network.heads:
+        head.fill_(0.1)
+    metrics = evaluate_model(model, clips, CONFIG, network=network).metrics
+    assert len(metrics["st_lpips_alex_per_horizon"]) == CONFIG.horizon
+    assert metrics["st_lpips_alex_t4"] == pytest.approx(metrics["st_lpips_alex_per_horizon"][3], abs=1e-3)
+    gap = metrics["random_st_lpips_alex_t4"] - metrics["st_lpips_alex_t4"]
+    assert metrics["delta_st_lpips_alex_t4"] == pytest.approx(gap, abs=1e-6)

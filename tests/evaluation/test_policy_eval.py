@@ -1,7 +1,13 @@
-"""Policy evaluation: pairing, resuming, repeatability, summary. Real MuJoCo, real (random) world model."""
+"""The runner: pairing, resuming, repeatability, the interface gate. Real MuJoCo, a real (random) world model."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,202 +15,226 @@ import numpy as np
 import pytest
 
 from genie_robot.errors import ConfigError
-from genie_robot.evaluation.policy_eval import (
-    PolicyEvalConfig,
-    PolicyEvaluation,
-    Row,
-    append_rows,
-    read_rows,
-)
-from genie_robot.evaluation.policy_summary import compare, report_line, sign_test, summarise, without_nan
-from genie_robot.evaluation.probe import ProbePair
+from genie_robot.evaluation.episodes import format_rows, read_rows
+from genie_robot.evaluation.evaluation_config import EvaluationConfig
+from genie_robot.evaluation.films import SCALE, episode_path
+from genie_robot.evaluation.pictures import read_video
+from genie_robot.evaluation.policy_eval import PolicyEvaluation
+from genie_robot.simulation.policies import Resources, make_policy
+from tests.evaluation.small_parts import CONFIG, small_parts
 
 pytest.importorskip("mujoco")
 
-CONFIG = PolicyEvalConfig(
-    policies=("random-keys", "no-op"), tasks=("push",), seeds=2, block=2, max_steps=3, maskgit_steps=1
-)
+ALL_WORLDS = replace(CONFIG, worlds=("mujoco", "interface", "imagined", "replay"))
 
 
-def make(
-    folder: Path, probes: ProbePair, model, adapter, config: PolicyEvalConfig = CONFIG
-) -> PolicyEvaluation:
-    return PolicyEvaluation(config, folder, probes, model, adapter)
+@pytest.fixture
+def make(probes, model, adapter):
+    """Make the evaluation of a config in a folder."""
+
+    def one(folder: Path, config: EvaluationConfig = ALL_WORLDS) -> PolicyEvaluation:
+        return PolicyEvaluation(config, folder, small_parts(probes, model, adapter))
+
+    return one
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, probes, model, adapter) -> PolicyEvaluation:
-    evaluation = make(tmp_path_factory.mktemp("policies"), probes, model, adapter)
+    parts = small_parts(probes, model, adapter)
+    evaluation = PolicyEvaluation(ALL_WORLDS, tmp_path_factory.mktemp("policies"), parts)
     evaluation.run()
     return evaluation
 
 
-def test_every_world_policy_and_seed_has_one_row(finished: PolicyEvaluation) -> None:
+def test_every_world_policy_seed_and_horizon_has_one_row(finished: PolicyEvaluation) -> None:
     rows = finished.rows()
-    assert len(rows) == CONFIG.episodes == len({row.key for row in rows}) == 12
-    assert {row.steps for row in rows} <= {1, 2, 3}
+    assert ALL_WORLDS.episodes == 24
+    assert len(rows) == 2 * 24 == len({row.key for row in rows})
+    assert {row.status for row in rows} == {"ok"} and {row.horizon for row in rows} == {2, 3}
+    assert {row.interface for row in rows if row.world == "mujoco"} == {""}
+    assert {row.interface for row in rows if row.world != "mujoco"} == {"m0"}
+    assert {(row.second_success, row.progress) for row in rows} == {(False, 0.75)}
 
 
-def test_the_same_settings_give_the_same_rows(finished, tmp_path: Path, probes, model, adapter) -> None:
-    make(tmp_path, probes, model, adapter).run()
+def test_each_episode_has_a_film_that_can_be_looked_at_and_its_trajectory(finished) -> None:
+    for world in ALL_WORLDS.worlds:
+        place = (world, "push", "random-keys", ALL_WORLDS.first_seed)
+        film = read_video(episode_path(finished.out_dir, "videos", place, ".mp4"))
+        assert film.shape == (4, 64 * SCALE, 64 * SCALE, 3) and film.std() > 10
+        with np.load(episode_path(finished.out_dir, "trajectories", place, ".npz")) as stored:
+            assert stored["actions_S7"].shape == (3, 7) and stored["states_TS"].shape == (4, 9)
+    assert len(list(finished.out_dir.rglob("*.mp4"))) == ALL_WORLDS.episodes
+
+
+def test_the_same_config_gives_the_same_rows_byte_by_byte(finished, make, tmp_path: Path) -> None:
+    make(tmp_path).run()
     assert (tmp_path / "episodes.csv").read_bytes() == finished.csv_path.read_bytes()
 
 
-def test_finished_blocks_are_not_run_again_and_cut_ones_are(
-    finished, tmp_path: Path, probes, model, adapter, monkeypatch
+def test_all_worlds_of_an_episode_start_from_the_same_image(finished) -> None:
+    for policy in ALL_WORLDS.policies:
+        first = []
+        for world in ALL_WORLDS.worlds:
+            place = (world, "push", policy, ALL_WORLDS.first_seed + 1)
+            first.append(read_video(episode_path(finished.out_dir, "videos", place, ".mp4"))[0].astype(float))
+        for other in first[1:]:
+            assert np.abs(other - first[0]).mean() < 2.0  # the films are compressed
+
+
+def test_replay_repeats_the_actions_of_mujoco(finished) -> None:
+    def actions(world: str) -> np.ndarray:
+        place = (world, "push", "random-keys", ALL_WORLDS.first_seed)
+        return np.load(episode_path(finished.out_dir, "trajectories", place, ".npz"))["actions_S7"]
+
+    assert np.array_equal(actions("replay"), actions("mujoco")) and actions("mujoco").any()
+
+
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_rows(
+    finished, make, tmp_path: Path, monkeypatch
 ) -> None:
     lines = finished.csv_path.read_text().splitlines(keepends=True)
-    evaluation = make(tmp_path, probes, model, adapter)
-    # Interrupted in the last block, in the middle of a line.
-    evaluation.csv_path.write_text("".join(lines[:-2]) + lines[-2] + lines[-1][:9])
+    # Killed in the second block of the world imagined, in the middle of a line.
+    cut = 1 + 2 * 12 + 8 + 1
+    (tmp_path / "episodes.csv").write_text("".join(lines[:cut]) + lines[cut][:9])
+    for kind in ("trajectories", "videos"):
+        os.symlink(finished.out_dir / kind, tmp_path / kind)
     ran = []
     original = PolicyEvaluation._run_block
 
-    def spy(self, world, task, policy, seeds):
-        ran.append((world, task, policy))
-        return original(self, world, task, policy, seeds)
+    def spy(self, block):
+        ran.append((block.world, block.seeds))
+        return original(self, block)
 
     monkeypatch.setattr(PolicyEvaluation, "_run_block", spy)
-    rows = make(tmp_path, probes, model, adapter).run()
-    assert ran == [("mujoco_codes", "push", "no-op")]
+    rows = make(tmp_path).run()
+    first = ALL_WORLDS.first_seed
+    assert ran == [
+        ("imagined", (first + 2,)),
+        ("replay", (first, first + 1)),
+        ("replay", (first + 2,)),
+    ]
     assert rows == finished.rows()
-    assert evaluation.csv_path.read_bytes() == finished.csv_path.read_bytes()
+    assert (tmp_path / "episodes.csv").read_bytes() == finished.csv_path.read_bytes()
 
 
-def test_other_settings_do_not_mix_and_more_seeds_do(finished, probes, model, adapter) -> None:
+_RUN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.evaluation.conftest import untrained_probe
+from tests.evaluation.small_parts import CONFIG, small_parts
+from genie_robot.evaluation.policy_eval import PolicyEvaluation
+from genie_robot.evaluation.probe import ProbePair
+from dataclasses import replace
+parts = small_parts(ProbePair(untrained_probe(0), untrained_probe(1), hash="test"))
+config = replace(CONFIG, worlds=("mujoco",), seeds=4)
+PolicyEvaluation(config, sys.argv[1], parts).run(lambda done, what: print(done, flush=True))
+"""
+
+
+def test_killed_in_the_middle_it_resumes(probes, tmp_path: Path) -> None:
+    """A real process, killed with SIGKILL while it runs; then the rows of a run that nobody disturbed."""
+    script = tmp_path / "run.py"
+    script.write_text(_RUN.format(root=str(Path(__file__).resolve().parents[2])))
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, script, out], stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "4\n"  # one block is done: it is somewhere in the next one
+    time.sleep(0.03)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    kept = (out / "episodes.csv").read_text()
+    assert 8 <= len(read_rows(out / "episodes.csv")) < 16
+    config = replace(CONFIG, worlds=("mujoco",), seeds=4)
+    resumed = PolicyEvaluation(config, out, small_parts(probes)).run()
+    whole = PolicyEvaluation(config, tmp_path / "whole", small_parts(probes)).run()
+    assert len(resumed) == 16 and (out / "episodes.csv").read_text().startswith(kept)
+    assert sorted(format_rows(resumed).splitlines()) == sorted(format_rows(whole).splitlines())
+
+
+def test_other_settings_do_not_mix_and_more_seeds_do(finished, make) -> None:
     with pytest.raises(ConfigError, match="another temperature"):
-        make(finished.out_dir, probes, model, adapter, replace(CONFIG, temperature=0.5))
-    with pytest.raises(ConfigError, match="another probe_hash"):
-        make(finished.out_dir, replace(probes, hash="other"), model, adapter)
-    make(finished.out_dir, probes, model, adapter, replace(CONFIG, seeds=4))
-    make(finished.out_dir, probes, model, adapter)
+        make(finished.out_dir, replace(ALL_WORLDS, temperature=0.5))
+    make(finished.out_dir, replace(ALL_WORLDS, seeds=4, i_know=False))
+    make(finished.out_dir)
+
+
+def test_another_probe_does_not_mix(finished, probes, model, adapter) -> None:
+    parts = small_parts(probes, model, adapter, hashes={"probe": "other"})
+    with pytest.raises(ConfigError, match="another probe"):
+        PolicyEvaluation(ALL_WORLDS, finished.out_dir, parts)
 
 
 def test_mujoco_rows_are_what_the_environment_says(finished, probes) -> None:
     """An independent run of the Gymnasium environment with the same policy stream ends in the same state."""
     from genie_robot.simulation.mujoco.env import TabletopEnv
-    from genie_robot.simulation.policies import make_policy
 
     env = TabletopEnv("push")
-    for row in (r for r in finished.rows() if r.world == "mujoco"):
-        policy = make_policy(row.policy, row.task, probes.eyes)
+    for row in (r for r in finished.rows() if r.world == "mujoco" and r.seed == ALL_WORLDS.first_seed):
+        policy = make_policy(row.policy, "tabletop", row.task, Resources(eyes=probes.eyes))
         policy.reset(row.seed)
         image, info = env.reset(seed=row.seed)
-        for _ in range(row.steps):
+        for _ in range(row.horizon):
             image, _, _, _, info = env.step(policy.act(image))
         assert row.goal_distance_m == pytest.approx(info["goal_distance_m"], abs=1e-4)
-        assert row.success == info["is_success"]
 
 
-def test_imagined_rows_are_what_the_imagined_environment_does(finished, probes, model, adapter) -> None:
-    """The batched rollout and `Imagined-v0`, one episode at a time, are the same world."""
-    from genie_robot.simulation.imagined_env import ImaginedEnv
-    from genie_robot.simulation.policies import make_policy
+def test_imagined_rows_are_what_one_session_at_a_time_gives(finished, probes, model, adapter) -> None:
+    """Who shares the batch, the fork of the prompt and the place in it do not matter."""
+    from genie_robot.simulation.suites import get_suite
+    from genie_robot.simulation.world_session import WorldSession
 
-    env = ImaginedEnv(model, "push", adapter=adapter, judge=probes.judge, maskgit_steps=1)
-    for row in (r for r in finished.rows() if r.world == "imagined"):
-        policy = make_policy(row.policy, row.task, probes.eyes)
+    suite = get_suite("tabletop")
+    session = WorldSession(model, maskgit_steps=1)
+    for row in (r for r in finished.rows() if r.world == "imagined" and r.horizon == 3 and r.seed % 2):
+        policy = make_policy(row.policy, "tabletop", row.task, Resources(eyes=probes.eyes))
         policy.reset(row.seed)
-        image, info = env.reset(seed=row.seed)
-        done = False
-        for _ in range(row.steps):
-            image, _, done, _, info = env.step(policy.act(image))
-        assert row.goal_distance_m == pytest.approx(info["goal_distance_m"], abs=2e-3)
-        assert row.success == done
+        image, _ = suite.make_env("push").reset(seed=row.seed)
+        session.reset(image[None], seed=row.seed)
+        for _ in range(3):
+            image = session.step(int(adapter.code(policy.act(image))))
+        state = probes.judge(image[None])[0]
+        assert row.goal_distance_m == pytest.approx(suite.goal_distance_m("push", state), abs=2e-3)
 
 
 def test_only_mujoco_needs_no_model(tmp_path: Path, probes) -> None:
     config = replace(CONFIG, worlds=("mujoco",), policies=("no-op",), seeds=1)
-    rows = PolicyEvaluation(config, tmp_path, probes).run()
-    assert len(rows) == 1 and not rows[0].success and rows[0].steps == 3
-    with pytest.raises(ConfigError, match="name a model"):
-        PolicyEvaluation(CONFIG, tmp_path / "x", probes)
+    rows = PolicyEvaluation(config, tmp_path, small_parts(probes)).run()
+    assert len(rows) == 2 and not rows[0].success
+    with pytest.raises(ConfigError, match="want a world model"):
+        PolicyEvaluation(CONFIG, tmp_path / "x", small_parts(probes))
 
 
-def test_wrong_settings_are_refused() -> None:
-    for wrong in (
-        {"tasks": ("fly",)},
-        {"policies": ("clever",)},
-        {"worlds": ("real",)},
-        {"seeds": 0},
-        {"policies": ()},
-    ):
-        with pytest.raises(ConfigError):
-            PolicyEvalConfig(**wrong)  # type: ignore[arg-type]
+def test_an_interface_that_loses_too_much_is_refused_and_can_be_insisted_on(
+    make, tmp_path: Path, monkeypatch
+) -> None:
+    ceiling = {"pearson_r": 0.9, "mmrv": 0.2, "mean_abs_error": 0.3, "passes": False}
+    monkeypatch.setattr("genie_robot.evaluation.policy_eval.interface_ceiling", lambda rows, facts: ceiling)
+    config = replace(CONFIG, i_know=False, seeds=1)
+    with pytest.raises(ConfigError, match=r"m0 is not fit .* r=0\.900, MMRV=0\.200; wanted r >= 0\.98"):
+        make(tmp_path, config).run()
+    worlds = {row.world for row in read_rows(tmp_path / "episodes.csv")}
+    assert worlds == {"mujoco", "interface"}  # kept, so that --i-know goes on from there
+    rows = make(tmp_path, replace(config, i_know=True)).run()
+    assert {row.world for row in rows} == {"mujoco", "interface", "imagined"}
 
 
-def test_damaged_row_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "episodes.csv"
-    append_rows(path, [Row("mujoco", "push", "no-op", 1, True, False, 3, 0.1, 0.03)])
-    assert read_rows(path) == [Row("mujoco", "push", "no-op", 1, True, False, 3, 0.1, 0.03)]
-    path.write_text(path.read_text() + "mujoco,push,no-op,x,1,1,1,1,1\n")
-    with pytest.raises(ConfigError, match="not an episode"):
-        read_rows(path)
+def test_without_its_ceiling_nothing_is_scored_in_imagination(make, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ceiling was not measured"):
+        make(tmp_path, replace(CONFIG, i_know=False, worlds=("imagined",), seeds=1)).run()
 
 
-def synthetic_rows(config: PolicyEvalConfig, flip: float) -> list[Row]:
-    """Rows of known rates in MuJoCo; imagination has the same outcome but for a share `flip` of episodes."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for index, policy in enumerate(config.policies):
-        for task in config.tasks:
-            for seed in range(config.first_seed, config.first_seed + config.seeds):
-                truth = bool(rng.random() < 1 - index / (len(config.policies) - 1))
-                other = truth ^ bool(rng.random() < flip)
-                for world, success in (("mujoco", truth), ("imagined", other), ("mujoco_codes", truth)):
-                    rows.append(Row(world, task, policy, seed, success, success, 5, 0.1, 0.03))
-    return rows
+def test_an_interface_that_changes_no_rate_passes_though_r_is_undefined(make, tmp_path: Path) -> None:
+    config = replace(CONFIG, i_know=False, policies=("no-op",), seeds=1)
+    assert "imagined" in {row.world for row in make(tmp_path, config).run()}
 
 
-def test_summary_of_perfect_and_of_noisy_imagination() -> None:
-    config = PolicyEvalConfig(seeds=30)
-    exact = summarise(config, synthetic_rows(config, 0.0))
-    assert (
-        exact["pearson_r"] == pytest.approx(1.0)
-        and exact["mmrv"] == 0.0
-        and exact["kappa"] == pytest.approx(1.0)
-    )
-    assert exact["episodes"] == config.episodes and exact["n"] == 7 and exact["tasks"] == ["push", "lift"]
-    assert 0.9 < exact["ceiling_r"] < 1.0 < exact["ceiling_r_paired90"] + 0.01
-    assert exact["best_policy"] == "expert-1.0" and exact["worst_policy"] == "no-op"
-    assert exact["best_and_worst_told_apart"] is True
-    assert exact["action_interface"]["pearson_r"] == pytest.approx(1.0)
-    noisy = summarise(config, synthetic_rows(config, 0.3))
-    assert noisy["episode_agreement"] == pytest.approx(0.7, abs=0.06)
-    assert noisy["optimism"] == pytest.approx(0.3, abs=0.08)
-    low, high = noisy["fisher_interval"]
-    assert low < noisy["pearson_r"] < high
-    assert "MMRV=" in report_line(noisy) and f"k={noisy['n']}" in report_line(noisy)
-    cell = exact["table"][0]["mujoco"]
-    assert cell["trials"] == 30 and cell["wilson"][0] < cell["rate"] <= cell["wilson"][1]
+def test_the_folder_says_what_was_run(finished) -> None:
+    from genie_robot.evaluation.evaluation_config import load_config
 
-
-def test_summary_wants_all_mujoco_rows_and_has_no_nan() -> None:
-    config = PolicyEvalConfig(seeds=3)
-    rows = synthetic_rows(config, 0.0)
-    with pytest.raises(ValueError, match="missing"):
-        summarise(config, rows[3:])
-    same = [replace(row, success=False, judge_success=False) for row in rows]
-    summary = summarise(config, same)
-    assert summary["pearson_r"] is None and summary["kappa"] is None
-    assert "undefined" in report_line(summary)
-
-
-def test_mmrv_in_the_summary_weighs_by_mujoco() -> None:
-    imagined, truth = np.zeros((2, 1, 10)), np.zeros((2, 1, 10))
-    imagined[0, 0, :5], imagined[1, 0, :4] = 1, 1
-    truth[0, 0, :2], truth[1, 0, :8] = 1, 1
-    assert compare(imagined, truth)["mmrv"] == pytest.approx(0.6)
-    assert compare(imagined, truth)["bias"] == pytest.approx(-0.05)
-
-
-def test_sign_test_matches_scipy() -> None:
-    from scipy.stats import binomtest
-
-    for wins, losses in [(0, 0), (5, 0), (7, 3), (3, 7), (4, 4)]:
-        want = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
-        assert sign_test(wins, losses) == pytest.approx(want)
-
-
-def test_without_nan() -> None:
-    assert without_nan({"a": [float("nan"), np.float32(0.5), (1, np.int64(2))]}) == {"a": [None, 0.5, [1, 2]]}
+    assert load_config(str(finished.out_dir / "evaluation.yaml")) == ALL_WORLDS
+    settings = json.loads((finished.out_dir / "settings.json").read_text())
+    assert settings["hashes"] == {"probe": "test"} and settings["suite"] == "tabletop"

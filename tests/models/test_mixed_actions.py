@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.small_models import small_world_model
 
 from genie_robot.config import DynamicsConfig
 from genie_robot.errors import ActionError, ConfigError
@@ -13,7 +12,8 @@ from genie_robot.models.action_embedding import MixedEmbedding
 from genie_robot.models.world_model import WorldModel
 from genie_robot.nn.quantize import code_digits
 from genie_robot.simulation.world_session import WorldSession
-from genie_robot.training.action_rows import KnownActions, drawn_rows, robot_rows
+from genie_robot.training.action_rows import PROMPT_SHARE, KnownActions, drawn_rows, robot_rows
+from tests.small_models import small_world_model
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_clips_are_led_by_the_stated_shares(embedding: MixedEmbedding) -> None:
     config = DynamicsConfig(robot_action_dim=7, robot_share=0.4, vector_share=0.2, no_action_share=0.1)
     known = known_actions()
     generators = [torch.Generator().manual_seed(seed) for seed in range(400)]
-    rows = drawn_rows(embedding, config, known, generators)
+    rows = drawn_rows(embedding, config, known, generators)[:, -1:]  # the last step is of no prompt
     codes, vectors, robot = (~part.isnan() for part in rows.split(embedding.widths, dim=-1))
     has = {
         name: part.any(-1).all(-1)
@@ -73,8 +73,24 @@ def test_clips_are_led_by_the_stated_shares(embedding: MixedEmbedding) -> None:
     depths = codes[has["codes"]].sum(-1)[:, 0] // 8
     assert sorted(depths.unique().tolist()) == [1, 2, 3]
     torch.testing.assert_close(robot[has["robot"]].float().mean(), torch.tensor(1.0))
-    again = drawn_rows(embedding, config, known, [torch.Generator().manual_seed(seed) for seed in range(400)])
+
+
+def test_what_leads_a_clip_is_a_matter_of_its_generator_and_some_begin_as_a_prompt(
+    embedding: MixedEmbedding,
+) -> None:
+    config = DynamicsConfig(robot_action_dim=7, robot_share=1.0, vector_share=0.0, no_action_share=0.0)
+    known = known_actions()
+    rows, again = (
+        drawn_rows(embedding, config, known, [torch.Generator().manual_seed(seed) for seed in range(400)])
+        for _ in range(2)
+    )
     assert torch.equal(rows.nan_to_num(7.0), again.nan_to_num(7.0))
+    by_codes = ~rows[..., : embedding.widths[0]].isnan().any(-1)
+    assert (by_codes[:, :-1] >= by_codes[:, 1:]).all() and not by_codes[:, -1].any()
+    share = float(by_codes[:, 0].float().mean())
+    assert abs(share - PROMPT_SHARE * 2 / 3) < 0.05  # one of three places is before the first step
+    wanted = embedding.rows(known.codes_BSL)[by_codes]
+    assert torch.equal(rows[by_codes].nan_to_num(7.0), wanted.nan_to_num(7.0))
 
 
 def test_steps_without_a_label_are_led_by_their_codes(embedding: MixedEmbedding) -> None:

@@ -11,22 +11,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("mujoco")
 
-from genie_robot import load
 from genie_robot.cli import main
 from genie_robot.errors import PolicyError
-from genie_robot.evaluation.policy_eval import PolicyEvalConfig, PolicyEvaluation, Row
-from genie_robot.evaluation.probe import load_probe
-from genie_robot.simulation.action_interface import load_adapter
+from genie_robot.evaluation.episodes import Row
+from genie_robot.evaluation.evaluation_config import EvaluationConfig
+from genie_robot.evaluation.evaluation_parts import open_parts
+from genie_robot.evaluation.policy_eval import PolicyEvaluation
 from tests.ros.conftest import PATIENCE_S, ROOT
 
 MODEL, PROBE = ROOT / "weights" / "tabletop-tiny", ROOT / "weights" / "tabletop-probe"
 POLICY, NODE = "expert-0.4", "ros:/lab/my_policy"
 LAST_DIGIT = 1e-4  # of what a row holds [m]
-CONFIG = PolicyEvalConfig(policies=(NODE,), seeds=2, max_steps=4, maskgit_steps=2)
+CONFIG = EvaluationConfig(
+    model=str(MODEL), probe=str(PROBE), policies=(NODE,), seeds=2, horizons=(4,), maskgit_steps=2,
+    policy_timeout_s=PATIENCE_S, i_know=True,
+)  # fmt: skip
 
 
 class Process:
@@ -71,11 +75,14 @@ def example(start: Callable[..., Process]) -> Process:
     )  # fmt: skip
 
 
-def evaluation(folder: Path, config: PolicyEvalConfig = CONFIG) -> PolicyEvaluation:
+def evaluation(folder: Path, config: EvaluationConfig = CONFIG) -> PolicyEvaluation:
     """As the command makes it: episodes of a node one by one, of a policy in process in blocks."""
-    only_truth = config.worlds == ("mujoco",)
-    model = (None, None) if only_truth else (load(str(MODEL)), load_adapter(MODEL))
-    return PolicyEvaluation(config, folder, load_probe(PROBE), *model, PATIENCE_S)
+    return PolicyEvaluation(config, folder, open_parts(config))
+
+
+def in_process(config: EvaluationConfig, block: int = 16) -> EvaluationConfig:
+    """The same evaluation of the same policy without the node."""
+    return replace(config, policies=(POLICY,), unseen_policies=(), block=block)
 
 
 def renamed(rows: list[Row]) -> list[dict]:
@@ -89,15 +96,17 @@ def test_a_node_has_the_rows_and_pictures_of_the_same_policy_in_process(
     of_node = evaluation(tmp_path / "node").run()
     assert node.end() == 0 and "Traceback" not in node.log.read_text()
     assert len(of_node) == CONFIG.episodes == 12
-    one_by_one = evaluation(tmp_path / "same", replace(CONFIG, policies=(POLICY,), block=1)).run()
+    one_by_one = evaluation(tmp_path / "same", in_process(CONFIG, block=1)).run()
     assert renamed(of_node) == renamed(one_by_one)
-    strips = sorted((tmp_path / "node" / "strips").iterdir())
-    assert len(strips) == 12
-    for strip in strips:
-        twin = tmp_path / "same" / "strips" / strip.name.replace("ros_lab_my_policy", POLICY)
-        assert strip.read_bytes() == twin.read_bytes()
+    # What was done and seen at every step, bit by bit; the films beside it are compressed.
+    for stored in sorted((tmp_path / "node" / "trajectories").rglob("*.npz")):
+        twin = str(stored).replace(str(tmp_path / "node"), str(tmp_path / "same"))
+        with np.load(stored) as of_it, np.load(twin.replace("ros__lab_my_policy", POLICY)) as of_twin:
+            for name in ("actions_S7", "states_TS"):
+                assert np.array_equal(of_it[name], of_twin[name])
+    assert len(list((tmp_path / "node" / "videos").rglob("*.mp4"))) == 12
 
-    in_blocks = evaluation(tmp_path / "blocks", replace(CONFIG, policies=(POLICY,))).run()
+    in_blocks = evaluation(tmp_path / "blocks", in_process(CONFIG)).run()
     for row, twin in zip(renamed(of_node), renamed(in_blocks), strict=True):
         # a batch is summed in another order: what is measured in its frames may round the other way
         assert row == twin if row["world"] != "imagined" else row == pytest.approx(twin, abs=2 * LAST_DIGIT)
@@ -111,7 +120,7 @@ def test_a_node_that_ends_is_one_error_and_the_same_command_goes_on_from_there(
         "evaluate", "policies", MODEL, "--probe", PROBE, "--policies", NODE, "--tasks", "push", "--seeds", 3,
         "--max-steps", 3, "--worlds", "mujoco", "--out", tmp_path / "out", "--policy-timeout", PATIENCE_S,
     ]  # fmt: skip
-    config = replace(CONFIG, tasks=("push",), seeds=3, max_steps=3, worlds=("mujoco",), maskgit_steps=8)
+    config = replace(CONFIG, tasks=("push",), seeds=3, horizons=(3,), worlds=("mujoco",), maskgit_steps=8)
     run = evaluation(tmp_path / "out", config)
 
     def end_node(done: int, what: str) -> None:
@@ -126,8 +135,8 @@ def test_a_node_that_ends_is_one_error_and_the_same_command_goes_on_from_there(
     example(start)
     assert main([str(a) for a in arguments]) == 0
     assert "0/3" in capsys.readouterr().out
-    in_process = evaluation(tmp_path / "same", replace(config, policies=(POLICY,))).run()
-    assert renamed(run.rows()) == renamed(in_process)
+    same = evaluation(tmp_path / "same", in_process(config)).run()
+    assert renamed(run.rows()) == renamed(same)
 
 
 THE_READMES_POLICY = ROOT / "ros2_ws" / "src" / "genie_policy_client" / "README.md"
@@ -138,9 +147,9 @@ def test_the_policy_of_the_readme_is_a_policy(start: Callable[..., Process], tmp
     assert len(code.splitlines()) <= 20
     (tmp_path / "my_policy.py").write_text(code)
     node = start(tmp_path / "my_policy.py", "--ros-args", "-r", "__ns:=/lab/my_policy")
-    config = replace(CONFIG, tasks=("push",), seeds=1, worlds=("mujoco",), max_steps=3)
+    config = replace(CONFIG, tasks=("push",), seeds=1, worlds=("mujoco",), horizons=(3,))
     rows = evaluation(tmp_path / "out", config).run()
-    assert [row.steps for row in rows] == [3]
+    assert [(row.status, row.horizon) for row in rows] == [("ok", 3)]
     assert node.end() == 0
 
 

@@ -18,7 +18,7 @@ from std_msgs.msg import Header
 
 from genie_robot.evaluation.probe import load_probe
 from genie_robot.simulation.imagined_env import ImaginedEnv
-from genie_robot.simulation.policies import make_policy
+from genie_robot.simulation.policies import Resources, make_policy
 from tests.ros.conftest import PATIENCE_S, NodeProcess, model_arguments
 from tests.ros.test_policy_evaluation import MODEL, PROBE, Process, start  # noqa: F401 (a fixture)
 
@@ -91,7 +91,7 @@ def first_image() -> np.ndarray:
 def in_one_process(prompt_YXC: np.ndarray) -> list[np.ndarray]:
     """Frames of `ImaginedEnv` under the policy."""
     env = ImaginedEnv(MODEL, TASK, maskgit_steps=2, temperature=0.3)
-    policy = make_policy(POLICY, TASK, load_probe(PROBE).eyes)
+    policy = make_policy(POLICY, "tabletop", TASK, Resources(eyes=load_probe(PROBE).eyes))
     policy.reset(SEED)
     frames = [env.reset(seed=SEED, options={"frames": prompt_YXC[None]})[0]]
     for _ in range(STEPS):

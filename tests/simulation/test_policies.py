@@ -7,7 +7,7 @@ import pytest
 
 from genie_robot.errors import ConfigError
 from genie_robot.simulation.mujoco.behaviours import Expert, action_key
-from genie_robot.simulation.policies import POLICY_NAMES, act_all, make_policy
+from genie_robot.simulation.policies import POLICY_NAMES, Resources, act_all, make_policy
 
 STATE = np.array([0.40, 0.0, 0.12, 0.0, 0.40, 0.05, 0.028, 0.40, 0.17])
 IMAGES = np.zeros((4, 64, 64, 3), dtype=np.uint8)
@@ -18,7 +18,7 @@ def eyes(images: np.ndarray) -> np.ndarray:
 
 
 def play(name: str, seed: int, steps: int = 30, task: str = "push") -> np.ndarray:
-    policy = make_policy(name, task, eyes)
+    policy = make_policy(name, "tabletop", task, Resources(eyes=eyes))
     policy.reset(seed)
     return np.stack([policy.act(IMAGES[0]) for _ in range(steps)])
 
@@ -70,7 +70,7 @@ def test_no_op_does_nothing_and_random_keys_press_all() -> None:
 
 
 def test_batched_acting_equals_acting_alone() -> None:
-    policies = [make_policy("expert-0.4", "push", eyes) for _ in range(4)]
+    policies = [make_policy("expert-0.4", "tabletop", "push", Resources(eyes=eyes)) for _ in range(4)]
     for seed, policy in enumerate(policies):
         policy.reset(seed)
     together = np.stack([act_all(policies, IMAGES) for _ in range(10)], axis=1)
@@ -88,7 +88,7 @@ def test_the_goal_is_averaged_over_what_was_seen() -> None:
             seen.append(state[7:].copy())
             return np.zeros(7)
 
-    policy = make_policy("no-op", "push", eyes)
+    policy = make_policy("no-op", "tabletop", "push", Resources(eyes=eyes))
     policy._controller = Spy()
     policy.reset(0)
     for offset in (0.0, 0.02):
@@ -102,4 +102,4 @@ def test_the_goal_is_averaged_over_what_was_seen() -> None:
 @pytest.mark.parametrize("name", ["expert", "expert-2", "expert-x", "clever", "", "expert--1", "expert-nan"])
 def test_unknown_policies_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="expert-<skill"):
-        make_policy(name, "push", eyes)
+        make_policy(name, "tabletop", "push", Resources(eyes=eyes))

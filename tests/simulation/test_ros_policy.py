@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from genie_robot.errors import ConfigError
-from genie_robot.evaluation.policy_eval import PolicyEvalConfig
+from genie_robot.evaluation.evaluation_config import EvaluationConfig
 from genie_robot.simulation.ros_policy import connect, is_ros_policy
 
 NAME = "ros:/lab/my_policy"
@@ -20,13 +20,13 @@ def test_names_of_nodes_are_told_from_names_of_policies() -> None:
 @pytest.mark.parametrize("name", ["ros:", "ros:my_policy", "ros:/my policy", "ros:/a/", "ros://a", "ros:/1a"])
 def test_names_that_are_no_namespace_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"wanted ros:/<namespace"):
-        PolicyEvalConfig(policies=(name,))
+        EvaluationConfig(policies=(name,))
 
 
 def test_episodes_of_a_node_run_one_by_one() -> None:
-    config = PolicyEvalConfig(policies=("no-op", NAME), seeds=5, block=4, tasks=("push",), worlds=("mujoco",))
-    sizes = [(policy, len(seeds)) for _, _, policy, seeds in config.blocks()]
-    assert sizes == [("no-op", 4), ("no-op", 1), *[(NAME, 1)] * 5]
+    config = EvaluationConfig(policies=("no-op", NAME), seeds=5, block=4, tasks=("push",), worlds=("mujoco",))
+    sizes = [(block.policies, len(block.seeds)) for block in config.blocks("mujoco")]
+    assert sizes == [(("no-op",), 4), (("no-op",), 1), *[((NAME,), 1)] * 5]
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0, float("nan")])

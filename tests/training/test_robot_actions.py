@@ -17,7 +17,8 @@ from genie_robot.errors import ConfigError
 from genie_robot.models.action_embedding import MixedEmbedding
 from genie_robot.models.world_model import WorldModel
 from genie_robot.simulation.world_session import WorldSession
-from genie_robot.training import checkpoint, run
+from genie_robot.training import checkpoint, run, stages
+from genie_robot.training.action_rows import KnownActions, drawn_rows
 from tests.training.conftest import moving_square, with_fields
 
 ROBOT: dict[str, dict[str, Any]] = {
@@ -49,10 +50,18 @@ def robot_config(make_config: MakeConfig, data: Path, output: str) -> TrainConfi
 
 
 def test_a_run_gives_a_model_that_takes_robot_actions_and_goes_on_bit_for_bit(
-    make_config: MakeConfig, labelled_data: Path
+    make_config: MakeConfig, labelled_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    means: list[float] = []
+
+    def spy(embedding: Any, config: Any, known: KnownActions, generators: Any) -> torch.Tensor:
+        means.append(float(known.robot_BSR.mean()))
+        return drawn_rows(embedding, config, known, generators)
+
+    monkeypatch.setattr(stages, "drawn_rows", spy)
     straight = robot_config(make_config, labelled_data, "straight")
     model = WorldModel.load(run.run(straight))
+    assert np.mean(means) == pytest.approx(5.0, abs=0.5), "as stored: the network standardises them itself"
     embedding = model.dynamics.embed_action
     assert isinstance(embedding, MixedEmbedding)
     torch.testing.assert_close(embedding.robot_mean_R, torch.full((7,), 5.0), atol=0.6, rtol=0)
@@ -82,6 +91,10 @@ def test_a_run_gives_a_model_that_takes_robot_actions_and_goes_on_bit_for_bit(
         ({"data": {"tokens": True}}, "data.tokens=True"),
         ({"training": {"co_training": "parallel"}}, "co_training=parallel"),
         ({"model": {"dynamics": {"robot_share": 0.9}}}, "at most 1"),
+        (
+            {"model": {"latent_action": {"quantizer": "gaussian", "num_codebooks": 1}}},
+            "robot_action_dim: got 7, wanted 0",
+        ),
     ],
 )
 def test_what_does_not_go_with_robot_actions_is_refused(
@@ -93,5 +106,5 @@ def test_what_does_not_go_with_robot_actions_is_refused(
 
 def test_actions_of_another_size_are_refused(make_config: MakeConfig, labelled_data: Path) -> None:
     config = robot_config(make_config, labelled_data, "run")
-    with pytest.raises(ConfigError, match="robot_action_dim: got 6, .* have 7 numbers"):
+    with pytest.raises(ConfigError, match=r"robot_action_dim: got 6, .* have 7 numbers"):
         run.run(with_fields(config, model={"dynamics": {"robot_action_dim": 6}}))

@@ -16,7 +16,7 @@ from genie_robot.errors import ConfigError, GenieError
 from genie_robot.evaluation.probe import load_probe
 from genie_robot.simulation.action_interface import action_to_si
 from genie_robot.simulation.mujoco.tasks import STEP_M, TASKS
-from genie_robot.simulation.policies import Eyes, PixelPolicy, make_policy
+from genie_robot.simulation.policies import Eyes, Policy, Resources, make_policy
 
 _EPILOG = """examples:
   python -m genie_policy_client.example_policy --ros-args -r __ns:=/my_policy
@@ -34,14 +34,14 @@ class ExamplePolicy:
 
     def __init__(self, name: str, eyes: Eyes) -> None:
         """`eyes` reads the state from images. ConfigError for an unknown name."""
-        self._name, self._eyes = name, eyes
-        self._policy: PixelPolicy = make_policy(name, TASKS[0], eyes)
+        self._name, self._resources = name, Resources(eyes=eyes)
+        self._policy: Policy = make_policy(name, "tabletop", TASKS[0], self._resources)
 
     def reset(self, seed: int, task: str, instruction: str) -> None:
         """Begin an episode of a task, push if none is named; ConfigError for an unknown one."""
         if seed < 0:
             raise ConfigError(f"seed is {seed}; wanted 0 or more")
-        self._policy = make_policy(self._name, task or TASKS[0], self._eyes)
+        self._policy = make_policy(self._name, "tabletop", task or TASKS[0], self._resources)
         self._policy.reset(seed)
 
     def act(self, image_YXC: np.ndarray) -> np.ndarray:

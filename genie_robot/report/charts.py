@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from genie_robot.report.labels import place_labels
+
 PALETTE = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626", "#0891b2")
 INK, FAINT, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 FONT = 'font-family="system-ui, sans-serif"'
@@ -107,45 +109,54 @@ def line_chart(
 
 
 def scatter_chart(
-    points: Sequence[ScatterPoint], x_label: str, y_label: str, *, width: int = 430, height: int = 400
+    points: Sequence[ScatterPoint],
+    x_label: str,
+    y_label: str,
+    *,
+    band: Sequence[tuple[float, float, float]] = (),
+    named: bool = True,
+    width: int = 430,
+    height: int = 400,
 ) -> str:
-    """Success rates in [0, 1] against each other, with both intervals and the diagonal of perfect agreement."""
+    """Success rates in [0, 1] against each other, with both intervals and the diagonal of perfect agreement.
+
+    band: (x, low, high) from left to right, a grey area behind the points. named: write each point's name beside it.
+    """
     if not points:
         return '<p class="faint">nothing measured</p>'
     frame = _Frame(width, height, (-0.03, 1.03), (-0.03, 1.03))
     groups = list(dict.fromkeys(point.group for point in points))
-    parts = [_axes(frame, x_label, y_label)]
+    parts = [_band(frame, band), _axes(frame, x_label, y_label)]
     parts.append(
         f'<line x1="{frame.x(0):.1f}" y1="{frame.y(0):.1f}" x2="{frame.x(1):.1f}" y2="{frame.y(1):.1f}" '
         f'stroke="{FAINT}" stroke-dasharray="4 4"/>'
     )
-    labels: dict[tuple[int, int], int] = {}  # points on one spot have their names one above the other
-    for point in points:
-        colour = PALETTE[groups.index(point.group) % len(PALETTE)]
-        x, y = frame.x(point.x), frame.y(point.y)
-        x0, x1 = (frame.x(value) for value in point.x_interval)
-        y0, y1 = (frame.y(value) for value in point.y_interval)
-        parts.append(
-            f'<g stroke="{colour}" stroke-opacity="0.45"><line x1="{x0:.1f}" y1="{y:.1f}" x2="{x1:.1f}" y2="{y:.1f}"/>'
-            f'<line x1="{x:.1f}" y1="{y0:.1f}" x2="{x:.1f}" y2="{y1:.1f}"/></g>'
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}"><title>{escape(point.label)}</title></circle>'
-            + _text(
-                *_label_place(x, y, frame, labels),
-                point.label,
-                size=10,
-                anchor="end" if point.x > 0.8 else "start",
-            )
-        )
+    parts += [_point(frame, point, PALETTE[groups.index(point.group) % len(PALETTE)]) for point in points]
+    if named:
+        names = [point.label for point in points]
+        area = (MARGIN_LEFT, 0.0, float(width), float(height - MARGIN_BOTTOM))
+        places = place_labels([(frame.x(p.x), frame.y(p.y)) for p in points], names, area)
+        halo = '<g paint-order="stroke" stroke="#fff" stroke-width="3" stroke-linejoin="round">'
+        texts = [_text(x, y, name, size=10) for (x, y), name in zip(places, names, strict=True)]
+        parts += [halo, *texts, "</g>"]
     return _svg(width, height, "".join(parts)) + _legend(groups)
 
 
-def _label_place(x: float, y: float, frame: _Frame, taken: dict[tuple[int, int], int]) -> tuple[float, float]:
-    """Where a point's name goes: beside it, above the names that are there already (below, near the top)."""
-    spot = (round(x), round(y))
-    place = taken.get(spot, 0)
-    taken[spot] = place + 1
-    is_right, is_high = x > frame.x(0.8), y < frame.y(0.6)
-    return x + (-7 if is_right else 7), (y + 13 + 11 * place) if is_high else (y - 6 - 11 * place)
+def _point(frame: _Frame, point: ScatterPoint, colour: str) -> str:
+    x, y = frame.x(point.x), frame.y(point.y)
+    x0, x1 = (frame.x(value) for value in point.x_interval)
+    y0, y1 = (frame.y(value) for value in point.y_interval)
+    return (
+        f'<g stroke="{colour}" stroke-opacity="0.45"><line x1="{x0:.1f}" y1="{y:.1f}" x2="{x1:.1f}" y2="{y:.1f}"/>'
+        f'<line x1="{x:.1f}" y1="{y0:.1f}" x2="{x:.1f}" y2="{y1:.1f}"/></g>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}"><title>{escape(point.label)}</title></circle>'
+    )
+
+
+def _band(frame: _Frame, band: Sequence[tuple[float, float, float]]) -> str:
+    edge = [(x, high) for x, _, high in band] + [(x, low) for x, low, _ in reversed(band)]
+    path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in edge)
+    return f'<polygon points="{path}" fill="#eef2f7"/>' if band else ""
 
 
 def arrow_chart(arrows: Sequence[Arrow], *, width: int = 430, height: int = 330) -> str:

@@ -25,6 +25,7 @@ th,td{text-align:left;padding:7px 14px 7px 0;border-bottom:1px solid var(--line)
 th{font-weight:600;color:var(--faint);font-size:13px}
 td.number,th.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .scroll{overflow-x:auto}
+.dense table{font-size:14px}.dense td,.dense th{padding-right:11px}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:14px;margin:26px 0 0}
 .tile{background:rgba(255,255,255,.1);border:1px solid rgba(255,255,255,.18);border-radius:10px;padding:14px 16px}
 .tile b{display:block;font-size:27px;line-height:1.2}
@@ -52,7 +53,16 @@ nav{font-size:14px;margin-top:18px}nav a{color:#bfdbfe;margin-right:16px;white-s
 code{background:var(--soft);border:1px solid var(--line);border-radius:4px;padding:0 5px;font-size:14px}
 footer{margin-top:60px;background:var(--soft);border-top:1px solid var(--line);padding:22px 0;font-size:13px;color:var(--faint)}
 ul{max-width:780px;padding-left:22px}li{margin:5px 0}
-@media print{.sprite{animation:none}header{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
+.line{background:var(--soft);border:1px solid var(--line);border-radius:6px;padding:10px 14px;font:13px/1.5 ui-monospace,monospace;
+max-width:none;overflow-wrap:anywhere}
+.facts{display:grid;grid-template-columns:max-content 1fr;gap:4px 22px;font-size:14px;border:1px solid var(--line);border-radius:8px;
+background:var(--soft);padding:16px 20px;overflow-wrap:anywhere}
+.facts b{font-weight:600;color:var(--faint)}
+.stills{display:flex;gap:3px}.stills div{background-repeat:no-repeat;image-rendering:pixelated;border-radius:3px;flex:none}
+.filmbox{break-inside:avoid;border-top:1px solid var(--line);padding:14px 0}
+@media print{.sprite,.stills div{-webkit-print-color-adjust:exact;print-color-adjust:exact}
+h2{break-after:avoid}tr,figure{break-inside:avoid}body{font-size:13px}
+.sprite{animation:none}header{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
 
 BOX = '<span class="tag box">model in the box</span>'

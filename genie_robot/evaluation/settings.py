@@ -1,0 +1,51 @@
+"""What the episodes in a folder were run with, so that different experiments never mix in one table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genie_robot.config import to_dict
+from genie_robot.errors import ConfigError
+from genie_robot.evaluation.evaluation_config import EvaluationConfig
+
+SETTINGS_FILE, CONFIG_FILE = "settings.json", "evaluation.yaml"
+GROWING = ("seeds", "policies", "unseen_policies", "tasks", "horizons", "worlds")
+"""More of these only adds rows; any other change would mix different experiments."""
+HARMLESS = ("name", "policy_timeout_s", "i_know")
+
+
+def keep_settings(out_dir: Path, config: EvaluationConfig, hashes: Mapping[str, str]) -> None:
+    """Write the settings into `out_dir`; ConfigError when it holds episodes of others.
+
+    hashes: of what decides the outcomes, by name; one that was not needed before may be new.
+    """
+    settings: dict[str, Any] = to_dict(config) | {"hashes": dict(hashes)}
+    path = out_dir / SETTINGS_FILE
+    if path.is_file() and (out_dir / "episodes.csv").is_file():
+        before = _read(path)
+        free = (*GROWING, *HARMLESS, "hashes")
+        other = [key for key in settings if key not in free and before.get(key) != settings[key]]
+        known: dict[str, str] = before.get("hashes", {})
+        other += [key for key in hashes if known.get(key, hashes[key]) != hashes[key]]
+        if other:
+            raise ConfigError(
+                f"{out_dir} holds episodes with another {', '.join(other)}; wanted the same settings to go on; give "
+                "another --out folder, or delete this one"
+            )
+        settings["hashes"] = known | dict(hashes)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    (out_dir / CONFIG_FILE).write_text(config.text, encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read ({error}); give another --out folder") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no settings; give another --out folder")
+    return content

@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: layout, charts as SVG, pictures and films inside the file; no script, nothing loaded."""

@@ -1,0 +1,448 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genie_robot.data.episode import Episode
+from genie_robot.errors import ActionError, ConfigError, DataError, ModelFolderError
+from genie_robot.simulation.action_interface import fit_adapter
+from genie_robot.simulation.interfaces import (
+    CodeDictionary,
+    ImageFeatures,
+    LatentAdapter,
+    LatentInterface,
+    LatentSpace,
+    NativeInterface,
+    StateDecoder,
+    TableInterface,
+    Transitions,
+    label_transitions,
+    latent_space,
+    load_interface,
+    model_spaces,
+    save_interface,
+    still_open,
+)
+from genie_robot.simulation.interfaces.networks import train_small
+from genie_robot.simulation.world_session import WorldSession
+from tests.small_models import small_world_model
+
+DIM = 8
+ALL_NAMES = ("m0", "m1:8", "m1:8x2", "m1:8x3", "m1:continuous", "m2")
+
+
+@pytest.fixture(autouse=True)
+def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genie_robot.simulation.interfaces.networks._STEPS", 600)
+
+
+@pytest.fixture(scope="module")
+def mixed_model() -> Any:
+    """A model that takes codes of one to three levels, vectors and robot actions."""
+    return small_world_model(robot_action_dim=7, num_codebooks=3)
+
+
+def make_transitions(count: int, seed: int = 0, *, by_image: bool = False) -> Transitions:
+    """The first level's code says which half of x, y and z an action has; with `by_image`, bright pictures mirror it."""
+    rng = np.random.default_rng(seed)
+    actions_NA = np.zeros((count, 7), np.float32)
+    actions_NA[:, :3] = rng.uniform(0.2, 1, (count, 3)) * rng.choice([-1, 1], (count, 3))
+    bright_N = rng.random(count) < 0.5
+    pattern_YXC = np.random.default_rng(9).integers(0, 90, (32, 32, 3)).astype(np.uint8)
+    images_NYXC = pattern_YXC + np.where(bright_N, 150, 0).astype(np.uint8)[:, None, None, None]
+    seen_N3 = np.where(bright_N[:, None] & by_image, -1, 1) * actions_NA[:, :3]
+    codes_NL = np.stack([(seen_N3 > 0) @ [1, 2, 4], (np.abs(seen_N3) > 0.6) @ [1, 2, 4]], axis=1)
+    vectors_NK = np.concatenate([0.1 * seen_N3, np.zeros((count, DIM - 3))], axis=1).astype(np.float32)
+    return Transitions(images_NYXC, actions_NA, rng.random(count) < 0.5, codes_NL, vectors_NK)
+
+
+ONE, TWO, VECTORS = LatentSpace(8, 1, DIM), LatentSpace(8, 2, DIM), LatentSpace(0, 0, DIM)
+
+
+@pytest.fixture(scope="module")
+def mirrored() -> tuple[Transitions, Transitions, ImageFeatures]:
+    train, heldout = make_transitions(500, by_image=True), make_transitions(200, 1, by_image=True)
+    return train, heldout, ImageFeatures.fit(train.images_NYXC)
+
+
+def test_native_actions_pass_as_they_are(mixed_model: Any) -> None:
+    interface = NativeInterface(mixed_model)
+    actions = np.linspace(-1, 1, 14, dtype=np.float32).reshape(2, 7)
+    nothing = np.zeros((2, 64, 64, 3), np.uint8)
+    np.testing.assert_array_equal(interface.executed(actions, nothing, np.ones(2, bool)), actions)
+    rows = interface.encode(actions, nothing, np.ones(2, bool))
+    np.testing.assert_array_equal(rows, mixed_model.action_rows(robot_BR=actions))
+
+
+def test_native_refuses_a_model_of_latent_actions_alone() -> None:
+    with pytest.raises(ConfigError, match="takes no numbers of a robot action"):
+        NativeInterface(small_world_model())
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros(7), np.zeros((2, 6)), np.full((1, 7), np.nan), np.full((1, 7), np.inf)]
+)
+def test_wrong_actions_are_refused(wrong: np.ndarray) -> None:
+    with pytest.raises(ActionError, match="robot action"):
+        NativeInterface().executed(wrong, np.zeros((1, 8, 8, 3), np.uint8), np.ones(1, bool))
+
+
+def test_spaces_of_models(mixed_model: Any) -> None:
+    assert [space.name for space in model_spaces(mixed_model)] == ["8", "8x2", "8x3", "continuous"]
+    assert [space.name for space in model_spaces(small_world_model())] == ["8"]
+    # A model that takes no rows wants all of its levels in one number.
+    assert [space.name for space in model_spaces(small_world_model(num_codebooks=2))] == ["8x2"]
+    with pytest.raises(ConfigError, match="wanted one of 8; choose"):
+        latent_space(small_world_model(), "continuous")
+
+
+@given(st.lists(st.integers(0, 511), min_size=1, max_size=20))
+def test_packed_codes_come_apart_coarsest_first(codes: list[int]) -> None:
+    digits = LatentSpace(8, 3, DIM).from_packed(np.array(codes))
+    np.testing.assert_array_equal(digits @ [1, 8, 64], codes)
+    np.testing.assert_array_equal(LatentSpace(8, 2, DIM).from_packed(np.array(codes)), digits[:, :2])
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), min_size=1, max_size=20))
+def test_features_name_every_level(codes: list[tuple[int, int]]) -> None:
+    features = TWO.features(np.array(codes))
+    np.testing.assert_array_equal(features.reshape(-1, 2, 8).argmax(-1), codes)
+    np.testing.assert_array_equal(features.sum(1), 2)
+
+
+@pytest.mark.parametrize(
+    ("space", "wrong"),
+    [
+        (ONE, [[8]]),
+        (ONE, [[-1]]),
+        (ONE, [1, 2]),
+        (TWO, [[1]]),
+        (ONE, [[0.5]]),
+        (VECTORS, [[1] * DIM]),
+        (VECTORS, [[0.1]]),
+    ],
+)
+def test_latents_of_another_space_are_refused(space: LatentSpace, wrong: Any) -> None:
+    with pytest.raises(ActionError, match="latent"):
+        space.features(np.array(wrong))
+
+
+@pytest.mark.parametrize("space", [ONE, TWO])
+def test_the_adapter_names_the_models_label_by_looking(space: LatentSpace, mirrored: Any) -> None:
+    train, heldout, features = mirrored
+    adapter = LatentAdapter.fit(space, train, features)
+    given = heldout.actions_NA, heldout.images_NYXC, heldout.open_N
+    top1 = (adapter.latents(*given) == heldout.latents(space)).all(axis=1).mean()
+    assert top1 > (0.8 if space is ONE else 0.5)
+    # Blindfolded it cannot know which of two mirrored codes it is.
+    blind = adapter.latents(heldout.actions_NA, heldout.images_NYXC[:1].repeat(200, axis=0), heldout.open_N)
+    assert (blind == heldout.latents(space)).all(axis=1).mean() < 0.6
+    assert adapter.loss(heldout) < np.log(8) * space.levels
+
+
+@pytest.mark.parametrize("labels", [10, 50, 1000])
+def test_every_fifth_label_says_when_to_stop(labels: int) -> None:
+    net = torch.nn.Linear(1, 1)
+    trained, held_out = set(), set()
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        (trained if torch.is_grad_enabled() else held_out).update(rows.tolist())
+        return net(rows[:, None] / labels).square().mean()
+
+    train_small(net, loss, labels, 0)
+    assert held_out == set(range(0, labels, 5)) and trained == set(range(labels)) - held_out
+
+
+def test_the_adapter_finds_vectors(mirrored: Any) -> None:
+    train, heldout, features = mirrored
+    adapter = LatentAdapter.fit(VECTORS, train, features)
+    vectors = adapter.latents(heldout.actions_NA, heldout.images_NYXC, heldout.open_N)
+    assert vectors.dtype == np.float32
+    error = np.square(vectors - heldout.vectors_NK)[:, :3].mean() / heldout.vectors_NK[:, :3].var()
+    assert error < 0.2
+
+
+def test_the_same_labels_give_the_same_adapter(mirrored: Any) -> None:
+    train, _, features = mirrored
+    first, second = (
+        LatentInterface(LatentAdapter.fit(ONE, train[:60], features), CodeDictionary.fit(ONE, train))
+        for _ in range(2)
+    )
+    other = LatentInterface(LatentAdapter.fit(ONE, train[:61], features), CodeDictionary.fit(ONE, train))
+    assert first.hash == second.hash != other.hash
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+def test_few_labels_are_enough_to_answer(count: int, mirrored: Any) -> None:
+    train, heldout, features = mirrored
+    interface = LatentInterface(
+        LatentAdapter.fit(TWO, train[:count], features), StateDecoder.fit(TWO, train[:count], features)
+    )
+    interface.reset(len(heldout))
+    done = interface.executed(heldout.actions_NA, heldout.images_NYXC, heldout.open_N)
+    assert np.isfinite(done).all()
+
+
+def test_no_labels_are_refused(mirrored: Any) -> None:
+    train, _, features = mirrored
+    with pytest.raises(DataError, match="no labelled transitions"):
+        LatentAdapter.fit(ONE, train[:0], features)
+    with pytest.raises(DataError, match="no labelled transitions"):
+        CodeDictionary.fit(ONE, train[:0])
+
+
+def test_the_dictionary_is_the_mean_action_of_each_code() -> None:
+    train = make_transitions(3000)
+    actions = CodeDictionary.fit(ONE, train).robot_action(
+        np.arange(8)[:, None], np.zeros((8, 4, 4, 3)), np.ones(8)
+    )
+    means = [
+        train.actions_NA[(train.codes_NL[:, 0] == code) & train.open_N].mean(axis=0) for code in range(8)
+    ]
+    np.testing.assert_allclose(actions, means, atol=0.03)
+
+
+def test_the_dictionary_tells_open_from_closed_grippers() -> None:
+    train = make_transitions(400)
+    train.actions_NA[:, 6] = np.where(
+        train.open_N, 1.0, -1.0
+    )  # one code closes what is open and opens what is closed
+    dictionary = CodeDictionary.fit(ONE, train)
+    grip = dictionary.robot_action(np.array([[0], [0]]), np.zeros((2, 4, 4, 3)), np.array([True, False]))[
+        :, 6
+    ]
+    assert grip[0] > 0.9
+    assert grip[1] < -0.9
+    only_open = CodeDictionary.fit(ONE, train[train.open_N])
+    same = only_open.robot_action(np.array([[3], [3]]), np.zeros((2, 4, 4, 3)), np.array([True, False]))
+    np.testing.assert_allclose(same[0], same[1], atol=0.02)
+
+
+def test_residual_entries_add_up() -> None:
+    train = make_transitions(5000)
+    table = CodeDictionary.fit(TWO, train)
+    nothing, is_open = np.zeros((4, 4, 4, 3)), np.ones(4)
+    a, b, c, d = table.robot_action(np.array([[0, 0], [0, 5], [3, 0], [3, 5]]), nothing, is_open)
+    np.testing.assert_allclose(b - a, d - c, atol=1e-5)
+
+
+def test_the_decoder_looks_where_the_dictionary_cannot(mirrored: Any) -> None:
+    train, heldout, features = mirrored
+    given = heldout.latents(ONE), heldout.images_NYXC, heldout.open_N
+
+    def error(decoder: CodeDictionary | StateDecoder) -> float:
+        wrong = np.square(decoder.robot_action(*given) - heldout.actions_NA)[:, :3].mean()
+        return float(wrong / heldout.actions_NA[:, :3].var())
+
+    assert error(CodeDictionary.fit(ONE, train)) > 0.9
+    assert error(StateDecoder.fit(ONE, train, features)) < 0.5
+
+
+class Rounding:
+    """Stands in for adapter and decoder: passes whole steps only, -1, 0 or 1."""
+
+    space = ONE
+
+    def latents(self, actions_NA: np.ndarray, *_: Any) -> np.ndarray:
+        return np.rint(actions_NA)
+
+    def robot_action(self, latents: np.ndarray, *_: Any) -> np.ndarray:
+        return latents.astype(np.float32)
+
+
+def rounding_interface(error_feedback: bool) -> LatentInterface:
+    interface = object.__new__(LatentInterface)
+    interface.adapter = interface.decoder = Rounding()  # type: ignore[assignment]
+    interface.space, interface.error_feedback, interface.name = ONE, error_feedback, "m1:8"
+    return interface
+
+
+def through(interface: LatentInterface, action: float, steps: int) -> np.ndarray:
+    images, is_open = np.zeros((2, 8, 8, 3), np.uint8), np.ones(2, bool)
+    asked = np.full((2, 7), action, np.float32)
+    asked[1] = 0
+    return np.stack([interface.executed(asked, images, is_open) for _ in range(steps)])
+
+
+def test_error_feedback_lets_small_steps_through() -> None:
+    with_it, without = rounding_interface(True), rounding_interface(False)
+    with_it.reset(2)
+    without.reset(2)
+    passed = through(with_it, 0.3, 20)
+    assert not through(without, 0.3, 20).any()
+    np.testing.assert_allclose(passed[:, 0, :6].mean(axis=0), 0.3, atol=0.05)
+    assert not passed[:, 1].any()  # each episode has its own
+    assert not passed[:, 0, 6].any()  # a gripper command is asked for again by who sees that it failed
+
+
+def test_a_reset_forgets_what_was_carried() -> None:
+    interface = rounding_interface(True)
+    interface.reset(2)
+    first = through(interface, 0.4, 3)
+    interface.reset(2)
+    np.testing.assert_array_equal(through(interface, 0.4, 3), first)
+    interface.reset(3)
+    with pytest.raises(ConfigError, match="2 actions in a batch of 3"):
+        through(interface, 0.4, 1)
+
+
+def test_what_is_carried_is_at_most_a_full_step() -> None:
+    interface = rounding_interface(True)
+    interface.adapter.latents = lambda actions, *_: np.zeros_like(actions)  # type: ignore[method-assign]
+    interface.reset(2)
+    through(interface, 1.0, 10)
+    assert np.abs(interface._carry_BA).max() == 1.0
+
+
+def test_an_episode_alone_is_the_episode_among_others(mirrored: Any) -> None:
+    train, heldout, features = mirrored
+    adapter = LatentAdapter.fit(VECTORS, train[:24], features)
+    interface = LatentInterface(adapter, StateDecoder.fit(VECTORS, train[:24], features))
+    given = heldout.actions_NA[:11], heldout.images_NYXC[:11], heldout.open_N[:11]
+    interface.reset(11)
+    together = [interface.executed(*given) for _ in range(3)]
+    interface.reset(1)
+    alone = [interface.executed(*(part[4:5] for part in given)) for _ in range(3)]
+    for many, one in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(many[4], one[0])
+
+
+def fit_all(model: Any, folder: Path) -> None:
+    train = make_transitions(9)
+    train = Transitions(
+        train.images_NYXC, train.actions_NA, train.open_N, train.codes_NL[:, [0, 1, 1]], train.vectors_NK
+    )
+    features = ImageFeatures.fit(train.images_NYXC)
+    fit_adapter(train.actions_NA, train.codes_NL[:, 0], 8, train.open_N).save(folder)
+    for space in model_spaces(model):
+        adapter, decoder = LatentAdapter.fit(space, train, features), StateDecoder.fit(space, train, features)
+        save_interface(
+            folder, LatentInterface(adapter, decoder, model), model.hash, {"labelled_transitions": 9}
+        )
+
+
+@pytest.fixture(scope="module")
+def folder(mixed_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("model")
+    mixed_model.save(place)
+    fit_all(mixed_model, place)
+    return place
+
+
+@pytest.mark.parametrize("name", ALL_NAMES)
+def test_every_interface_drives_one_model(name: str, folder: Path, mixed_model: Any) -> None:
+    interface = load_interface(folder, name)
+    images = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3)).astype(np.uint8)
+    session = WorldSession(mixed_model, maskgit_steps=1)
+    session.reset(images[:, None], seed=0)
+    interface.reset(2)
+    actions = np.random.default_rng(1).uniform(-1, 1, (2, 7)).astype(np.float32)
+    drive = interface.encode(actions, images, np.array([True, False]))
+    assert session.step(drive).shape == (2, 64, 64, 3)
+    assert interface.name == name
+    interface.reset(2)
+    assert interface.executed(actions, images, np.array([True, False])).shape == (2, 7)
+
+
+def test_a_model_of_codes_takes_codes(tmp_path: Path) -> None:
+    model = small_world_model()
+    model.save(tmp_path)
+    fit_all(model, tmp_path)
+    for name in ("m0", "m1:8"):
+        interface = load_interface(tmp_path, name, model)
+        interface.reset(1)
+        code = interface.encode(np.zeros((1, 7)), np.zeros((1, 64, 64, 3), np.uint8), np.ones(1, bool))
+        assert code.shape == (1,)
+        assert code.dtype.kind == "i"
+
+
+def test_all_levels_go_to_an_older_model_as_one_number() -> None:
+    model = small_world_model(num_codebooks=2)
+    train = make_transitions(30)
+    adapter = LatentAdapter.fit(TWO, train, ImageFeatures.fit(train.images_NYXC))
+    interface = LatentInterface(adapter, CodeDictionary.fit(TWO, train), model)
+    interface.reset(30)
+    code = interface.encode(train.actions_NA, train.images_NYXC, train.open_N)
+    digits = adapter.latents(train.actions_NA, train.images_NYXC, train.open_N)
+    np.testing.assert_array_equal(code, digits[:, 0] + 8 * digits[:, 1])
+
+
+def test_what_is_loaded_is_what_was_saved(folder: Path, mixed_model: Any, tmp_path: Path) -> None:
+    loaded = load_interface(folder, "m1:8x2", mixed_model)
+    assert isinstance(loaded, LatentInterface)
+    save_interface(tmp_path, loaded, mixed_model.hash, {})
+    again = load_interface(tmp_path, "m1:8x2", mixed_model)
+    given = make_transitions(9, 5)
+    answers = []
+    for interface in (loaded, again):
+        interface.reset(9)
+        answers.append(interface.executed(given.actions_NA, given.images_NYXC, given.open_N))
+    np.testing.assert_array_equal(*answers)
+    assert loaded.hash == again.hash
+
+
+@pytest.mark.parametrize("name", ["", "m1", "m3", "m1:", "m2:8", "8x2"])
+def test_unknown_names_are_refused(name: str, folder: Path, mixed_model: Any) -> None:
+    with pytest.raises(ConfigError, match="wanted m0"):
+        load_interface(folder, name, mixed_model)
+
+
+def test_missing_altered_and_foreign_files_are_refused(
+    mixed_model: Any, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelFolderError, match="not fitted"):
+        load_interface(tmp_path, "m1:8", mixed_model)
+    with pytest.raises(ModelFolderError, match="action_adapter"):
+        load_interface(tmp_path, "m0", mixed_model)
+    loaded = load_interface(folder, "m1:8", mixed_model)
+    assert isinstance(loaded, LatentInterface)
+    path = save_interface(tmp_path, loaded, "0123456789ab", {})
+    with pytest.raises(ModelFolderError, match="fitted for model 0123456789ab"):
+        load_interface(tmp_path, "m1:8", mixed_model)
+    save_interface(tmp_path, loaded, mixed_model.hash, {})
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(ModelFolderError, match="altered"):
+        load_interface(tmp_path, "m1:8", mixed_model)
+    path.with_suffix(".json").write_text("{")
+    with pytest.raises(ModelFolderError, match="cannot be read"):
+        load_interface(tmp_path, "m1:8", mixed_model)
+
+
+def test_an_adapter_to_other_codes_is_refused(mixed_model: Any) -> None:
+    adapter = fit_adapter(np.eye(7)[[0, 1, 2]], np.arange(3), 16)
+    with pytest.raises(ConfigError, match="adapter to 16 codes"):
+        TableInterface(adapter, mixed_model)
+
+
+def test_labels_are_the_models_own(mixed_model: Any) -> None:
+    rng = np.random.default_rng(3)
+    frames = rng.integers(0, 255, (4, 64, 64, 3)).astype(np.uint8)  # as long as the model's window
+    state = np.zeros((4, 14), np.float32)
+    state[2:, 3] = 1.0
+    episode = Episode(
+        frames, 0.2, "test", actions_TA=rng.uniform(-1, 1, (4, 7)).astype(np.float32), state_TS=state
+    )
+    labelled = label_transitions(mixed_model, [episode], 3)
+    codes = mixed_model.infer_actions(frames[None])[0][0]
+    np.testing.assert_array_equal(labelled.codes_NL @ [1, 8, 64], codes)
+    np.testing.assert_allclose(labelled.vectors_NK, mixed_model.latent_vectors(frames[None])[0], rtol=1e-5)
+    np.testing.assert_array_equal(labelled.open_N, [False, False, True])
+    assert episode.actions_TA is not None
+    np.testing.assert_array_equal(labelled.actions_NA, episode.actions_TA[:-1])
+    with pytest.raises(DataError, match="hold 3 labelled transitions; wanted 4"):
+        label_transitions(mixed_model, [episode], 4)
+    with pytest.raises(DataError, match="no actions"):
+        label_transitions(mixed_model, [Episode(frames, 0.2, "test")], 1)
+
+
+def test_a_gripper_stays_as_commanded() -> None:
+    commands = np.zeros((5, 7))
+    commands[:, 6] = [0.5, -0.5, 0.49, -0.49, 0]
+    np.testing.assert_array_equal(still_open(np.ones(5, bool), commands), [False, True, True, True, True])
+    np.testing.assert_array_equal(still_open(np.zeros(5, bool), commands), [False, True, False, False, False])

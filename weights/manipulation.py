@@ -1,0 +1,90 @@
+"""The recipe of weights/manipulation-*: `make weights-manipulation` runs it, about 5 hours on 2 cores.
+
+    python weights/manipulation.py [--output outputs/manipulation] [--threads 2]
+
+World model, state probes, classifier, cloned policies and action interfaces of the suite "manipulation", in which policies
+are evaluated. Stopped at any moment, the same command goes on; weights/ is replaced only at the end. No evaluation seed is in
+any of the data, nor a rollout of a policy that counts as new to world models (docs/cloning.md). Tokenizer and latent actions
+are learned from video alone; the dynamics, the probes, the classifier and the interfaces read actions or states.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from recipe import ROOT, call
+
+TASKS = ("reach", "push", "pick_lift", "drawer", "pick_place")
+DATA = [
+    *("--task", "all", "--control", "free", "--look", "none", "--seed", "6"),
+    *("--episodes", "500", "--val-episodes", "30", "--test-episodes", "60"),
+    *("--mix", "expert=.25", "noisy=.3", "random=.1", "failing=.35"),
+]
+PROBE_EPISODES = "300"
+"""Of each task: the first train the probes, the rest the classifier, so that the two judges share no film."""
+NAMES = ("tiny", "probe", "judge", "policies")
+
+
+def main() -> None:
+    """Data, three stages, probes, classifier, cloned policies, interfaces."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=ROOT / "outputs" / "manipulation")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    out, threads = args.output.resolve(), args.threads
+    folders = {name: out / f"manipulation-{name}" for name in NAMES}
+
+    call("-m", "genie_robot.cli", "data", "generate", out / "data", *DATA, threads=1)
+    data = [out / "data" / f"tabletop_{task}" for task in TASKS]
+    mixture = out / "mixture.yaml"
+    mixture.write_text("parts:\n" + "".join(f"  - {{dataset: {folder}}}\n" for folder in data))
+    call(
+        *("train.py", "model=manipulation", f"data.mixture={mixture}", f"output={out / 'train'}"),
+        *(f"hardware.threads={threads}", "hardware.compile=true"),
+        threads=threads,
+    )
+    model = out / "train" / "world_model"
+    train_judges(out, data, model, folders, threads)
+    call(
+        *("-m", "genie_robot.evaluation.cloning.train_policies", "--out", folders["policies"]),
+        *("--data", out / "demonstrations", "--work", out / "clones", "--world-model", model),
+        *("--threads", str(threads)),
+        threads=threads,
+    )
+    call(
+        *("-m", "genie_robot.cli", "evaluate", "interfaces", model, "--data", *data),
+        *("--ceiling-seeds", "0", "--write", "--out", out / "interfaces"),
+        threads=threads,
+    )
+    shutil.copytree(model, folders["tiny"], dirs_exist_ok=True)
+    for folder in folders.values():
+        shutil.rmtree(ROOT / "weights" / folder.name, ignore_errors=True)
+        shutil.copytree(folder, ROOT / "weights" / folder.name)
+        print(f"wrote weights/{folder.name}")
+
+
+def train_judges(out: Path, data: list[Path], model: Path, folders: dict[str, Path], threads: int) -> None:
+    """Probes and classifier: on true frames first, then also on what the world model makes of them."""
+    probe, judge = (
+        ("-m", "genie_robot.evaluation.train_probe"),
+        ("-m", "genie_robot.evaluation.judges.train_judge"),
+    )
+    for name, module, share in (("probe", probe, "--episodes"), ("judge", judge, "--skip")):
+        base = out / f"{name}_base"
+        common = (*module, "--data", *data, share, PROBE_EPISODES)
+        if not (base / "model.safetensors").exists():
+            call(*common, "--out", base, threads=threads)
+        if not (folders[name] / "model.safetensors").exists():
+            call(
+                *(*common, "--out", folders[name], "--init", base, "--world-model", model),
+                *("--learning-rate", "1e-3", "--steps", "2500"),
+                threads=threads,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -54,7 +54,7 @@ ros: $(STAMPS)/ros  ## ROS 2 Jazzy from wheels, and our message types built by c
 weights: $(STAMPS)/packages  ## train weights/tabletop-tiny again by its committed recipe (up to 3 h on 2 cores)
 	@$(PY) weights/recipe.py $(ARGS)
 
-weights-manipulation: $(STAMPS)/packages  ## train weights/manipulation-* again (about 5 h on 2 cores)
+weights-manipulation: $(STAMPS)/packages  ## train weights/manipulation-* (some hours on 2 cores)
 	@$(PY) weights/manipulation.py $(ARGS)
 
 clean:  ## remove the venv, the colcon build, caches and outputs/demo (other outputs stay)

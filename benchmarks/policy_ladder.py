@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from genie_robot.evaluation.cloning.rollouts import FIRST_SEED, run_episodes
+from genie_robot.evaluation.cloning.rollouts import run_episodes
 from genie_robot.evaluation.intervals import wilson_interval
 from genie_robot.evaluation.probe import load_probe
 from genie_robot.simulation.policies import Resources, load_clones, make_policy, policy_names
-from genie_robot.simulation.suites import get_suite
+from genie_robot.simulation.suites import FIRST_SEED, get_suite
 
 SUITE = "manipulation"
 

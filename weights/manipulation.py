@@ -1,4 +1,4 @@
-"""The recipe of weights/manipulation-*: `make weights-manipulation` runs it, about 5 hours on 2 cores.
+"""The recipe of weights/manipulation-*: `make weights-manipulation` runs it, some hours on 2 cores.
 
     python weights/manipulation.py [--output outputs/manipulation] [--threads 2]
 

@@ -17,6 +17,8 @@ from genie_robot.evaluation.bootstrap import bootstrap_interval
 from genie_robot.evaluation.intervals import fisher_interval, wilson_interval
 
 __all__ = [
+    "GATE_MMRV",
+    "GATE_R",
     "NoiseCeiling",
     "bootstrap_interval",
     "cohen_kappa",
@@ -27,6 +29,7 @@ __all__ = [
     "normalised_mutual_information",
     "paired_agreement",
     "pairs_ranked",
+    "passes_gate",
     "pearson_r",
     "permutation_p",
     "ranks",
@@ -36,6 +39,8 @@ __all__ = [
 
 Floats = Sequence[float] | np.ndarray
 Bools = Sequence[bool] | np.ndarray
+GATE_R, GATE_MMRV = 0.98, 0.03
+"""An action interface below these (perfect dynamics) is not to be scored with (evaluation.md, section 4.3)."""
 _EXACT_UP_TO = 8  # policies: 8! = 40320 permutations are all looked at, beyond that a sample of them
 _TIE, _DIGITS = 1e-9, 9  # rates are counts divided by counts: differences below this are rounding
 
@@ -187,6 +192,11 @@ def cohen_kappa(x: Bools, y: Bools) -> float:
     observed = float((a == b).mean())
     chance = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
     return float("nan") if chance == 1.0 else (observed - chance) / (1.0 - chance)
+
+
+def passes_gate(r: float | None, violation: float) -> bool:
+    """Whether an action interface of this r and MMRV may be used to score policies; an undefined r passes nothing."""
+    return r is not None and bool(r >= GATE_R and violation <= GATE_MMRV)
 
 
 def normalised_mutual_information(

@@ -16,12 +16,10 @@ from genie_robot.errors import DataError
 from genie_robot.evaluation.imagination import ModelEvalConfig, imagine
 from genie_robot.evaluation.intervals import wilson_interval
 from genie_robot.simulation.mujoco.tasks import EE, OBJECT
-from genie_robot.simulation.suites import Suite
+from genie_robot.simulation.suites import FIRST_SEED, Suite
 
 APART_M = 0.02
 """Only axes count along which the two true outcomes lie this far apart."""
-FIRST_SEED = 1_000_000
-"""Of the scenes: no dataset has any from here on."""
 
 
 def counterfactual_pairs(

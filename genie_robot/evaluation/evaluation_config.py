@@ -19,11 +19,9 @@ from genie_robot.errors import ConfigError
 from genie_robot.evaluation.episodes import WORLDS
 from genie_robot.simulation.policies import policy_names, was_seen_in_training
 from genie_robot.simulation.ros_policy import DEFAULT_TIMEOUT_S, is_ros_policy
-from genie_robot.simulation.suites import get_suite
+from genie_robot.simulation.suites import FIRST_SEED, get_suite
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "evaluation"
-FIRST_SEED = 1_000_000
-"""Evaluation seeds start here; training data and world models never see them."""
 IMAGINED_WORLDS = ("imagined", "replay")
 
 

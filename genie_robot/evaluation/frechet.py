@@ -48,23 +48,27 @@ def frechet_distance(x_ND: np.ndarray, y_ND: np.ndarray) -> float:
     return float(max(distance, 0.0))
 
 
-def compare_clips(truth_ND: np.ndarray, imagined_ND: np.ndarray, seed: int = 0) -> dict[str, Any]:
+def compare_clips(
+    truth_ND: np.ndarray, imagined_ND: np.ndarray, seed: int = 0, *, projected: bool = True
+) -> dict[str, Any]:
     """Distance of imagined from true clips (row i of both: the same scene), and of true from true ones.
 
     The distance is biased at few clips. So `value` (one half of the truth against the other half imagined) and
     `gt_vs_gt` (one half of the truth against the other) are taken at the same number of clips, over the same splits,
     after the same random projection to so few dimensions that each has 10 clips; only their difference says something.
+    projected: False leaves the descriptors whole, where a name promises them so.
     Raises DataError for fewer than 40 clips.
     """
     clips = len(truth_ND)
     if clips < LEAST_CLIPS:
         raise DataError(f"got {clips} clips; wanted {LEAST_CLIPS} or more for a Frechet distance; give more")
     half = clips // 2
-    dimensions = min(MOST_DIMENSIONS, half // CLIPS_PER_DIMENSION, truth_ND.shape[1])
-    # The projection is fixed: the same for every model, whatever the seed of its clips.
-    width = truth_ND.shape[1]
-    projection = np.random.default_rng(0).normal(size=(width, dimensions)) / np.sqrt(dimensions)
-    truth, imagined = truth_ND @ projection, imagined_ND @ projection
+    truth, imagined, width = truth_ND, imagined_ND, truth_ND.shape[1]
+    dimensions = min(MOST_DIMENSIONS, half // CLIPS_PER_DIMENSION, width) if projected else width
+    if projected:
+        # The projection is fixed: the same for every model, whatever the seed of its clips.
+        projection = np.random.default_rng(0).normal(size=(width, dimensions)) / np.sqrt(dimensions)
+        truth, imagined = truth @ projection, imagined @ projection
     rng, values, floors = np.random.default_rng(seed), [], []
     for _ in range(SPLITS):
         order = rng.permutation(clips)
@@ -129,12 +133,15 @@ def fd_state(truth_BTS: np.ndarray, imagined_BTS: np.ndarray, seed: int = 0) -> 
     return {**compare_clips(truth, imagined, seed), "clip_frames": truth_BTS.shape[1]}
 
 
-def fvd(truth_BTYXC: np.ndarray, imagined_BTYXC: np.ndarray, i3d: Path | str) -> dict[str, Any]:
+def fvd(
+    truth_BTYXC: np.ndarray, imagined_BTYXC: np.ndarray, i3d: Path | str, seed: int = 0
+) -> dict[str, Any]:
     """FVD (arXiv 1812.01717) on the first 16 frames at 224x224, with the features of a user's I3D TorchScript.
 
     The script maps float (B, 3, 16, 224, 224) in [-1, 1] to (B, D). One that has the options `rescale`, `resize` and
     `return_features`, as the widely used `i3d_torchscript.pt`, is called with False, False, True.
-    Raises ConfigError for a file that is none, DataError for clips shorter than 16 frames.
+    Value and floor as in `compare_clips`, but of the whole features, as FVD is defined: both are FVD at `n_clips` clips.
+    Raises ConfigError for a file that is none, DataError for clips shorter than 16 frames, or too few of them.
     """
     if truth_BTYXC.shape[1] < I3D_FRAMES:
         raise DataError(
@@ -146,10 +153,9 @@ def fvd(truth_BTYXC: np.ndarray, imagined_BTYXC: np.ndarray, i3d: Path | str) ->
         np.concatenate([extract(clip[:I3D_FRAMES]) for clip in v]) for v in (truth_BTYXC, imagined_BTYXC)
     )
     return {
-        "value": frechet_distance(truth, imagined),
+        **compare_clips(truth, imagined, seed, projected=False),
         "backbone": path.name,
         "backbone_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "n_clips": len(truth),
         "clip_frames": I3D_FRAMES,
     }
 

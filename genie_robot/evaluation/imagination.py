@@ -40,6 +40,8 @@ class ModelEvalConfig:
                 f"prompt_frames {self.prompt_frames}, horizon {self.horizon}, draws {self.draws}, batch_size "
                 f"{self.batch_size}; wanted prompt_frames, draws and batch_size >= 1 and horizon >= {T4}"
             )
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; wanted 0 or more")
 
     @property
     def clip_frames(self) -> int:

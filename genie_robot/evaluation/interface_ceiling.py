@@ -7,7 +7,7 @@ Shapes: T tasks, P policies, K seeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,8 @@ from genie_robot.simulation.policies.pixel import Controller, NoOp
 from genie_robot.simulation.policies.protocol import episode_stream
 from genie_robot.simulation.policies.scripted import SteadyScript
 from genie_robot.simulation.success import SUSTAIN
-from genie_robot.simulation.suites import get_suite
+from genie_robot.simulation.suites import FIRST_SEED, get_suite
 
-WANTED_R, WANTED_MMRV = 0.98, 0.03
-"""An interface below these is not fit for scoring policies (evaluation.md, section 4.3)."""
-FIRST_SEED = 1_000_000
 OPENING = "gripper_opening"
 
 _SKILLS = (1.0, 0.8, 0.6, 0.4, 0.2)
@@ -114,11 +111,6 @@ def compare(truth_TPK: np.ndarray, through_TPK: np.ndarray, tasks: tuple[str, ..
         "episodes": int(truth_TPK.size),
         "tasks": each,
     }
-
-
-def is_fit(ceiling: Mapping[str, Any]) -> bool:
-    """Whether an interface with this ceiling may be used to score policies: r at least .98, MMRV at most .03."""
-    return ceiling["r"] is not None and ceiling["r"] >= WANTED_R and ceiling["mmrv"] <= WANTED_MMRV
 
 
 def _episode(

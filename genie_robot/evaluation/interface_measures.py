@@ -17,6 +17,7 @@ from genie_robot.simulation.interfaces import (
     TableInterface,
     Transitions,
 )
+from genie_robot.simulation.interfaces.decoder import with_one
 from genie_robot.simulation.mujoco.tasks import STEP_M
 
 DRIFT_STEPS = 16
@@ -87,7 +88,7 @@ def probe_r2(space: LatentSpace, train: Transitions, heldout: Transitions) -> di
 
     `floor`: the same with labels shuffled in training, what chance reaches. Numbers that never change are left out.
     """
-    features, tests = (_with_one(space.features(part.latents(space))) for part in (train, heldout))
+    features, tests = (with_one(space.features(part.latents(space))) for part in (train, heldout))
     shuffled = np.random.default_rng(0).permutation(len(train))
     names = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
     result: dict[str, Any] = {}
@@ -114,7 +115,3 @@ def _cross_entropy(logits_NC: np.ndarray, codes_N: np.ndarray) -> float:
     chosen = np.take_along_axis(scores, codes_N[:, None], axis=1)[:, 0]
     surprise = np.log(np.exp(scores).sum(axis=1)) - chosen
     return float(np.minimum(surprise, -np.log(_LEAST_CHANCE)).mean())
-
-
-def _with_one(features_NF: np.ndarray) -> np.ndarray:
-    return np.column_stack([features_NF, np.ones(len(features_NF))]).astype(np.float64)

@@ -8,7 +8,6 @@ what a robot gives, and is measured on held-out episodes; the first draw is also
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +19,9 @@ from genie_robot.errors import ConfigError
 from genie_robot.evaluation.interface_ceiling import CeilingConfig, compare, roll_out_scripts
 from genie_robot.evaluation.interface_fitting import Fitted, draw_labels, fit_interface, interface_names
 from genie_robot.evaluation.interface_measures import DRIFT_STEPS, latent_measures, passage_measures, probe_r2
+from genie_robot.evaluation.json_lines import append_record, not_a_record, read_records
+from genie_robot.evaluation.settings import SETTINGS_FILE, read_settings, write_settings
+from genie_robot.evaluation.summary.compare import without_nan
 from genie_robot.simulation.interfaces import ImageFeatures, LatentInterface, Transitions, latent_space
 
 TRUTH = "mujoco"
@@ -91,8 +93,8 @@ class LabelCurve:
             if key not in cells:
                 progress(key)
                 cells[key] = measure()
-                _append(self._path, {"key": key, "value": cells[key]})
-        return self._result(cells)
+                append_record(self._path, {"key": key, "value": cells[key]})
+        return self._result(without_nan(cells))
 
     def num_cells(self) -> int:
         """Cells in all, finished ones included."""
@@ -151,14 +153,7 @@ class LabelCurve:
         for name in self.names:
             for labels in config.labels:
                 rows = [cells[f"fit {name} {labels} {draw}"] for draw in range(config.draws)]
-                spread = {
-                    key: {
-                        "mean": float(np.mean([row[key] for row in rows])),
-                        "low": min(row[key] for row in rows),
-                        "high": max(row[key] for row in rows),
-                    }
-                    for key in rows[0]
-                }
+                spread = {key: _spread([row[key] for row in rows]) for key in rows[0]}
                 curve.append({"interface": name, "labels": labels} | spread)
                 if config.ceiling is not None:
                     truth, tasks = np.array(cells[f"roll {TRUTH}"], dtype=bool), config.ceiling.all_tasks
@@ -179,33 +174,33 @@ class LabelCurve:
         return settings | {"names": list(self.names), "model_hash": str(self.model.hash), "transitions": data}
 
     def _check_settings(self) -> None:
-        path, settings = self.out_dir / "settings.json", self._settings()
+        path, settings = self.out_dir / SETTINGS_FILE, self._settings()
         growing = ("names", "labels", "draws")
         if path.is_file() and self._path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = read_settings(path)
             other = [key for key in settings if key not in growing and before.get(key) != settings[key]]
             if other:
                 raise ConfigError(
                     f"{self.out_dir} holds cells with another {', '.join(other)}; wanted the same settings to go on; "
                     "give another --out folder, or delete this one"
                 )
-        path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        write_settings(path, settings)
 
 
 def read_cells(path: Path) -> dict[str, Any]:
     """Finished cells of a `cells.jsonl`; none if there is no file. A line cut by an interruption is left out."""
-    if not path.is_file():
-        return {}
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    records = [json.loads(line) for line in lines if line.endswith("\n")]
-    return {record["key"]: record["value"] for record in records}
+    cells = {}
+    for record in read_records(path):
+        try:
+            cells[record["key"]] = record["value"]
+        except KeyError as error:
+            raise not_a_record(path, json.dumps(record), error) from error
+    return cells
 
 
-def _append(path: Path, record: dict[str, Any]) -> None:
-    if path.is_file() and not path.read_bytes().endswith(b"\n"):  # an interruption cut the last line
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        path.write_text("".join(lines[:-1]), encoding="utf-8")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+def _spread(values: list[float | None]) -> dict[str, float | None]:
+    """Mean, lowest and highest of what could be measured; None where nothing could."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return {"mean": None, "low": None, "high": None}
+    return {"mean": float(np.mean(known)), "low": min(known), "high": max(known)}

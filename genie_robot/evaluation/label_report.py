@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from genie_robot.evaluation.interface_ceiling import WANTED_MMRV, WANTED_R, is_fit
+from genie_robot.evaluation.agreement import GATE_MMRV, GATE_R, passes_gate
 from genie_robot.report.charts import line_chart
 from genie_robot.report.page import figure, number, page, paragraph, section, table
 
@@ -34,7 +34,9 @@ def text_table(result: Result) -> str:
         ]
     for row in result["ceilings"]:
         numbers = " ".join(f"{_text(row[key]):>6s}" for key in ("r", "mmrv", "bias", "kappa"))
-        lines.append(f"{row['interface']:28s} {row['labels']:7d} {numbers}  {'yes' if is_fit(row) else 'no'}")
+        lines.append(
+            f"{row['interface']:28s} {row['labels']:7d} {numbers}  {'yes' if passes_gate(row['r'], row['mmrv']) else 'no'}"
+        )
     return "\n".join(lines)
 
 
@@ -64,7 +66,9 @@ def _ceilings(result: Result) -> str:
                 number(row[key], 3)
                 for key in ("r", "mmrv", "pooled_r", "task_r", "task_mmrv", "bias", "agreement")
             ),
-            '<span class="yes">yes</span>' if is_fit(row) else '<span class="no">no</span>',
+            '<span class="yes">yes</span>'
+            if passes_gate(row["r"], row["mmrv"])
+            else '<span class="no">no</span>',
         ]
         for row in result["ceilings"]
     ]
@@ -82,9 +86,9 @@ def _ceilings(result: Result) -> str:
     ]
     mains = [row for row in result["ceilings"] if " " not in row["interface"]]
     charts = _pair(
-        line_chart(_series(mains, "r"), "labelled transitions (log10)", "r", marks=True, target=WANTED_R),
+        line_chart(_series(mains, "r"), "labelled transitions (log10)", "r", marks=True, target=GATE_R),
         line_chart(
-            _series(mains, "mmrv"), "labelled transitions (log10)", "MMRV", marks=True, target=WANTED_MMRV
+            _series(mains, "mmrv"), "labelled transitions (log10)", "MMRV", marks=True, target=GATE_MMRV
         ),
     )
     ceiling = result["settings"]["ceiling"]
@@ -97,7 +101,7 @@ def _ceilings(result: Result) -> str:
             f"the same states: suite {escape(ceiling['suite'])}, tasks {escape(tasks)}, {ceiling['seeds']} paired seeds a "
             f"policy and task, {result['ceilings'][0]['episodes']:,} episodes a row. M2 hands on the action itself: its "
             "ceiling is r 1, MMRV 0. An interface is fit to score policies in imagination from r "
-            f"{WANTED_R} and MMRV {WANTED_MMRV}."
+            f"{GATE_R} and MMRV {GATE_MMRV}."
         ),
         figure(charts, "r and MMRV of the policies' mean success rates, with decoder and error feedback"),
         table(head, rows, numbers=range(1, 9)),
@@ -212,7 +216,7 @@ def _pair(*charts: str) -> str:
 
 def _spread(row: Mapping[str, Any], key: str, digits: int = 2) -> str:
     cell = row.get(key)
-    if cell is None or not math.isfinite(cell["mean"]):
+    if cell is None or cell["mean"] is None:
         return "&ndash;"
     shown = f"{cell['mean']:.{digits}f}"
     if cell["low"] == cell["high"]:

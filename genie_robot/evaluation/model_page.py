@@ -46,6 +46,7 @@ NUMBERS: dict[str, tuple[str, str, int]] = {
     "fd_state.value": ("Frechet distance of probed state trajectories", "", 3),
     "fd_state.gt_vs_gt": ("the same between two sets of true clips", "", 3),
     "fvd.value": ("FVD with the given I3D network", "", 1),
+    "fvd.gt_vs_gt": ("the same between two sets of true clips", "", 1),
     "code_perplexity": ("perplexity of the latent codes", "", 2),
     "nmi_direction": ("mutual information of code and true motion, normalised", "", 3),
     "nmi_shuffled": ("the same with shuffled codes", "", 3),

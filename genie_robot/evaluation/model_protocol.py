@@ -22,7 +22,7 @@ from genie_robot.evaluation.controllability import measure_delta, of_another_epi
 from genie_robot.evaluation.counterfactual import counterfactual_pairs
 from genie_robot.evaluation.drift import Drift, inverse_dynamics_excess, measure_drift
 from genie_robot.evaluation.frechet import fd_state, fvd, fvd_el0
-from genie_robot.evaluation.heldout import HeldOut, collect_clips
+from genie_robot.evaluation.heldout import STATE_SIZES, HeldOut, collect_clips
 from genie_robot.evaluation.imagination import T4, ModelEvalConfig, Progress, RobotDrive, films
 from genie_robot.evaluation.latent_probes import code_health, cycle_consistency, linear_probes
 from genie_robot.evaluation.model_eval import ModelEvaluation, evaluate_model
@@ -72,8 +72,9 @@ class Protocol:
         return 8 + 2 * self.config.draws
 
     def run(self, say: Progress = lambda _: None) -> ModelReport:
-        """Measure everything; DataError when there are not even two short clips."""
+        """Measure everything; ConfigError for a probe of another suite, DataError for less than two short clips."""
         config, missing = self.config, {}
+        self._check_probe()
         short = self._clips(config.clip_frames)
         whole = collect_clips(self.episodes, clips=len(self.episodes), frames=self._lengths()[0])
         network = _optional(self._st_lpips, "st_lpips_alex", missing)
@@ -90,6 +91,19 @@ class Protocol:
         say("counterfactual pairs")
         report.add("counterfactual", lambda: self._counterfactual(short))
         return report
+
+    def _check_probe(self) -> None:
+        """Its numbers would be read at the wrong places of the state, and look like any others."""
+        if self.probes is None:
+            return
+        names = self.probes.judge.state_names
+        for size in {e.state_TS.shape[-1] for e in self.episodes if e.state_TS is not None} & STATE_SIZES:
+            suite = _suite_of(size)
+            if names != suite.state_names:
+                raise ConfigError(
+                    f"the probe reads the {len(names)} numbers of the suite {_suite_of(len(names)).name}, but the data have "
+                    f"states of {size} numbers, of the suite {suite.name}; give --probe weights/{suite.name}-probe, or none"
+                )
 
     def _lengths(self) -> list[int]:
         """Frames of the episodes with room for a short clip, shortest first: a stub would cut all others to its length."""
@@ -162,7 +176,7 @@ class Protocol:
         report.add("fvd_el0", lambda: fvd_el0(truth, imagined, seed))
         i3d = self.i3d
         if i3d is not None:
-            report.add("fvd", lambda: fvd(truth, imagined, i3d))
+            report.add("fvd", lambda: fvd(truth, imagined, i3d, seed))
 
         def of_states() -> dict[str, Any]:
             if self.probes is None:

@@ -119,13 +119,8 @@ class PolicyEvaluation:
         # Policies that are all equally good have no r; an interface that changes no rate has lost nothing all the same.
         passes = ceiling is not None and (ceiling["passes"] or ceiling["mean_abs_error"] == 0.0)
         if not passes and not self.config.i_know:
-            got = (
-                "its ceiling was not measured (worlds mujoco and interface)"
-                if ceiling is None
-                else f"with perfect dynamics it reaches r={ceiling['pearson_r']:.3f}, MMRV={ceiling['mmrv']:.3f}"
-            )
             raise ConfigError(
-                f"interface {name} is not fit to score policies in imagination: {got}; wanted r >= 0.98 and MMRV <= 0.03; "
+                f"interface {name} is not fit to score policies in imagination: {_found(ceiling)}; wanted r >= 0.98 and MMRV <= 0.03; "
                 "choose a finer interface (m2, m1:8x3), or insist with --i-know; finished episodes are kept"
             )
         return ceiling
@@ -136,9 +131,8 @@ class PolicyEvaluation:
         if ceiling is None:
             say(f"interface {self.config.interface}: its ceiling was not measured")
             return
-        r, violation, bias = (ceiling[key] for key in ("pearson_r", "mmrv", "bias"))
         say(
-            f"interface {self.config.interface} with perfect dynamics: r={r:.3f}, MMRV={violation:.3f}, bias={bias:+.3f}; "
+            f"interface {self.config.interface}: {_found(ceiling)}, bias={ceiling['bias']:+.3f}; "
             "imagination through it cannot be expected to agree better"
         )
 
@@ -208,3 +202,12 @@ class PolicyEvaluation:
             maskgit_steps=self.config.maskgit_steps,
             temperature=self.config.temperature,
         )
+
+
+def _found(ceiling: dict[str, Any] | None) -> str:
+    """What is known of an interface's ceiling, in words."""
+    if ceiling is None:
+        return "its ceiling was not measured (worlds mujoco and interface)"
+    if not np.isfinite(ceiling["pearson_r"]):
+        return f"MMRV={ceiling['mmrv']:.3f}, and no r, which wants 3 or more policies that are not all alike"
+    return f"with perfect dynamics r={ceiling['pearson_r']:.3f}, MMRV={ceiling['mmrv']:.3f}"

@@ -2,7 +2,8 @@
 
 It is the judge of policy evaluation (its state estimate goes into the same success predicate that MuJoCo uses), the
 measuring stick of what a latent action does, and, as a second net of another seed, the eyes of the test policies.
-The two nets of a folder never share a seed, so a policy cannot agree with the judge by sharing its mistakes.
+The two nets of a folder are trained on the same data by the same recipe from different seeds: a policy does not see with
+the judge's own net, but the two may share mistakes that data and recipe cause.
 """
 
 from __future__ import annotations

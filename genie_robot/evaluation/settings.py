@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from genie_robot.config import to_dict
+from genie_robot.data.atomic import whole_file
 from genie_robot.errors import ConfigError
 from genie_robot.evaluation.evaluation_config import EvaluationConfig
 
@@ -25,7 +26,7 @@ def keep_settings(out_dir: Path, config: EvaluationConfig, hashes: Mapping[str, 
     settings: dict[str, Any] = to_dict(config) | {"hashes": dict(hashes)}
     path = out_dir / SETTINGS_FILE
     if path.is_file() and (out_dir / "episodes.csv").is_file():
-        before = _read(path)
+        before = read_settings(path)
         free = (*GROWING, *HARMLESS, "hashes")
         other = [key for key in settings if key not in free and before.get(key) != settings[key]]
         known: dict[str, str] = before.get("hashes", {})
@@ -37,11 +38,18 @@ def keep_settings(out_dir: Path, config: EvaluationConfig, hashes: Mapping[str, 
             )
         settings["hashes"] = known | dict(hashes)
     out_dir.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    write_settings(path, settings)
     (out_dir / CONFIG_FILE).write_text(config.text, encoding="utf-8")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def write_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write settings as JSON; the file appears whole or not at all."""
+    with whole_file(path) as file:
+        file.write((json.dumps(settings, indent=1) + "\n").encode())
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Settings that `write_settings` wrote; ConfigError for a file that is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

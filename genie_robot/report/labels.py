@@ -12,7 +12,7 @@ Box = tuple[float, float, float, float]
 def place_labels(
     points: Sequence[tuple[float, float]], texts: Sequence[str], area: Box, size: float = 10.0
 ) -> list[tuple[float, float]]:
-    """Left end of the baseline of each text, inside `area` (left, top, right, bottom) where one fits.
+    """Left end of the baseline of each text, inside `area` (left, top, right, bottom).
 
     Each takes the first free place of right, left, above, below and farther out; where none is free, that with the least
     overlap.
@@ -33,7 +33,11 @@ def place_labels(
                 (x - width / 2, y + GAP + size * (0.8 + far)),
             )
         ]
-        costs = [_cost((left, base - size, left + width, base), taken, area) for left, base in candidates]
+        candidates = [_moved_inside(left, base, width, size, area) for left, base in candidates]
+        costs = [
+            sum(_overlap((left, base - size, left + width, base), other) for other in taken)
+            for left, base in candidates
+        ]
         best = min(range(len(candidates)), key=costs.__getitem__)
         left, base = candidates[best]
         taken.append((left, base - size, left + width, base))
@@ -41,11 +45,12 @@ def place_labels(
     return places
 
 
-def _cost(box: Box, taken: Sequence[Box], area: Box) -> float:
-    """Area of what the box covers, and of what sticks out."""
-    inside = _overlap(box, area)
-    outside = (box[2] - box[0]) * (box[3] - box[1]) - inside
-    return 3.0 * outside + sum(_overlap(box, other) for other in taken)
+def _moved_inside(left: float, base: float, width: float, size: float, area: Box) -> tuple[float, float]:
+    """The nearest place at which a text of `width` lies inside `area`; one that is too wide begins at its left edge."""
+    return (
+        max(min(left, area[2] - width), area[0]),
+        max(min(base, area[3]), area[1] + size),
+    )
 
 
 def _overlap(a: Box, b: Box) -> float:

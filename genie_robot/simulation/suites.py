@@ -17,6 +17,8 @@ from genie_robot.errors import ConfigError
 from genie_robot.simulation.mujoco import tasks as tabletop
 from genie_robot.simulation.mujoco.manipulation import tasks as manipulation
 
+FIRST_SEED = 1_000_000
+"""Seeds of evaluation start here; training data and world models never have them."""
 LOOK = "none"
 """Of the manipulation suite: camera, light and table are the same in every episode, as in a lab; things still differ."""
 

@@ -81,6 +81,12 @@ def test_other_settings_are_refused_and_more_seeds_are_not(finished: VideoClonin
         replace(CONFIG, tasks=("lift",))
 
 
+def test_cut_settings_are_one_line(model: WorldModel, tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text('{"tasks": ["re')
+    with pytest.raises(ConfigError, match=r"settings.json cannot be read .*; give another --out"):
+        VideoCloning(CONFIG, model, tmp_path)
+
+
 def test_more_labels_than_there_are_is_said(tmp_path: Path, finished: VideoCloning) -> None:
     with pytest.raises(ConfigError, match="9999 labels asked of 7"):
         finished._draw(7, 9999, 0)

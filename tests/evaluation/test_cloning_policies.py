@@ -18,12 +18,12 @@ from genie_robot.evaluation.cloning.demonstrations import (
     load_demonstrations,
 )
 from genie_robot.evaluation.cloning.fitting import action_loss, grip_class, train_net
-from genie_robot.evaluation.cloning.rollouts import FIRST_SEED, run_episodes
+from genie_robot.evaluation.cloning.rollouts import run_episodes
 from genie_robot.simulation.mujoco.manipulation.tasks import TASKS
 from genie_robot.simulation.policies import load_clones
 from genie_robot.simulation.policies.clone_net import NUM_OUTPUTS, CloneNet
 from genie_robot.simulation.policies.cloned import Actor, Clone
-from genie_robot.simulation.suites import get_suite
+from genie_robot.simulation.suites import FIRST_SEED, get_suite
 
 pytest.importorskip("mujoco")
 

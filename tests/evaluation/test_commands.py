@@ -214,6 +214,11 @@ def test_action_lists() -> None:
             2,
             "horizon >= 4",
         ),
+        (
+            ("evaluate", "model", "MODEL", "--data", "DATA", "--probe", "PROBE", "--seed", "-1"),
+            2,
+            "seed is -1; wanted 0",
+        ),
         (("evaluate", "policies", "MODEL", "--probe", "PROBE", "--policies", "x"), 2, "policy is 'x'"),
         (("evaluate", "policies", "MODEL", "--probe", "PROBE", "--tasks", "fly"), 2, "fly"),
     ],

@@ -70,6 +70,18 @@ def test_perfect_imagination_scores_the_floor_and_a_shifted_one_more() -> None:
         compare_clips(truth[:39], truth[:39])
 
 
+def test_whole_descriptors_are_compared_by_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frechet, "SPLITS", 1)
+    rng = np.random.default_rng(3)
+    truth, imagined = rng.normal(size=(40, 5)), rng.normal(size=(40, 5)) + 1
+    order = np.random.default_rng(0).permutation(40)
+    one, other = order[:20], order[20:]
+    found = compare_clips(truth, imagined, projected=False)
+    both = frechet_distance(truth[one], imagined[other]), frechet_distance(truth[other], imagined[one])
+    assert found["value"] == pytest.approx(np.mean(both)) and found["dimensions"] == 5
+    assert found["gt_vs_gt"] == pytest.approx(frechet_distance(truth[one], truth[other]))
+
+
 def trajectories(clips: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     states = np.zeros((clips, 9, 9))
@@ -129,16 +141,22 @@ class WithOptions(nn.Module):
 
 
 @pytest.mark.parametrize("network", [Means(), WithOptions()])
-def test_fvd_uses_the_given_network_and_records_its_hash(network: nn.Module, tmp_path: Path) -> None:
+def test_fvd_uses_the_given_network_and_records_its_hash(
+    network: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frechet, "I3D_PIXELS", 16)  # the frames' own size, for speed
     file = tmp_path / "i3d.pt"
     torch.jit.save(torch.jit.script(network), str(file))
-    rng = np.random.default_rng(0)
-    truth = np.repeat(rng.integers(0, 256, (4, 1, 1, 1, 3), dtype=np.uint8), 16, axis=1)
-    truth = np.broadcast_to(truth, (4, 16, 16, 16, 3)).copy()
-    assert fvd(truth, truth, file)["value"] == pytest.approx(0.0, abs=1e-6)
-    result = fvd(truth, 255 - truth, file)
-    means = truth[:, 0, 0, 0] / 127.5 - 1
-    assert result["value"] == pytest.approx(frechet_distance(means, -means), rel=1e-4)
+    colours = np.random.default_rng(0).integers(0, 256, (40, 1, 1, 1, 3), dtype=np.uint8)
+    truth = np.broadcast_to(colours, (40, 16, 16, 16, 3)).copy()
+    same = fvd(truth, truth, file)
+    assert same["value"] == pytest.approx(same["gt_vs_gt"]) and same["n_clips"] == 20
+    result = fvd(truth, truth // 4, file)
+    means, darker = (video[:, 0, 0, 0] / 127.5 - 1 for video in (truth, truth // 4))
+    # Not projected: what the formula gives of the features themselves.
+    want = compare_clips(means, darker, projected=False)["value"]
+    assert result["dimensions"] == 3 and result["value"] == pytest.approx(want, rel=1e-4)
+    assert result["value"] > 3 * result["gt_vs_gt"] == pytest.approx(3 * same["gt_vs_gt"])
     import hashlib
 
     assert result["backbone_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
@@ -153,6 +171,9 @@ def test_fvd_refuses_short_clips_and_other_files(tmp_path: Path) -> None:
     (tmp_path / "i3d.pt").write_bytes(b"not a network")
     with pytest.raises(ConfigError, match="no TorchScript"):
         fvd(clips, clips, tmp_path / "i3d.pt")
+    torch.jit.save(torch.jit.script(Means()), str(tmp_path / "means.pt"))
+    with pytest.raises(DataError, match="got 2 clips; wanted 40"):
+        fvd(clips, clips, tmp_path / "means.pt")
     torch.jit.save(torch.jit.script(nn.ReLU()), str(tmp_path / "relu.pt"))
     with pytest.raises(ConfigError, match="for one clip; wanted"):
         fvd(clips, clips, tmp_path / "relu.pt")

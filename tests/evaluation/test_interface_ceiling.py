@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from genie_robot.errors import ConfigError
-from genie_robot.evaluation.interface_ceiling import CeilingConfig, compare, is_fit, roll_out_scripts
+from genie_robot.evaluation.agreement import passes_gate
+from genie_robot.evaluation.interface_ceiling import CeilingConfig, compare, roll_out_scripts
 from genie_robot.simulation.interfaces import NativeInterface
 
 pytest.importorskip("mujoco")
@@ -45,7 +46,7 @@ def test_the_same_outcomes_are_a_ceiling_of_one() -> None:
     found = compare(truth, truth, ("a", "b", "c"))
     assert found["r"] == pytest.approx(1)
     assert (found["mmrv"], found["bias"], found["agreement"], found["kappa"]) == (0, 0, 1, 1)
-    assert is_fit(found)
+    assert passes_gate(found["r"], found["mmrv"])
 
 
 def test_an_unknown_suite_is_said_at_once() -> None:
@@ -54,10 +55,11 @@ def test_an_unknown_suite_is_said_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("r", "mmrv", "fit"), [(0.98, 0.03, True), (0.979, 0.0, False), (1.0, 0.031, False), (None, 0.0, False)]
+    ("r", "mmrv", "fit"),
+    [(0.98, 0.03, True), (0.979, 0.0, False), (1.0, 0.031, False), (None, 0.0, False), (np.nan, 0.0, False)],
 )
 def test_the_gate(r: float | None, mmrv: float, fit: bool) -> None:
-    assert is_fit({"r": r, "mmrv": mmrv}) is fit
+    assert passes_gate(r, mmrv) is fit
 
 
 def test_no_spread_has_no_correlation() -> None:
@@ -65,7 +67,7 @@ def test_no_spread_has_no_correlation() -> None:
     found = compare(nothing, nothing, ("push",))
     assert found["r"] is None
     assert found["task_r"] is None
-    assert not is_fit(found)
+    assert not passes_gate(found["r"], found["mmrv"])
 
 
 def test_an_interface_that_passes_everything_changes_nothing() -> None:

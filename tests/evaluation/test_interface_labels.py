@@ -142,6 +142,42 @@ def test_an_interrupted_curve_goes_on(mixed: Any, tmp_path: Path) -> None:
     )  # growing is allowed
 
 
+def test_what_cannot_be_measured_is_null_and_never_nan(mixed: Any, tmp_path: Path) -> None:
+    still = [
+        replace(e, actions_NA=e.actions_NA * np.array([1] * 6 + [0], np.float32)) for e in HELDOUT
+    ]  # nothing is gripped
+    result = LabelCurve(replace(QUICK, names=("m0",)), tmp_path, mixed, TRAIN, still).run()
+    assert all(row["grip"] == {"mean": None, "low": None, "high": None} for row in result["curve"])
+    json.dumps(result, allow_nan=False)
+    assert "NaN" not in (tmp_path / "cells.jsonl").read_text()
+    assert LabelCurve(replace(QUICK, names=("m0",)), tmp_path, mixed, TRAIN, still).run() == result
+    assert "nan" not in html_report(result) + text_table(result)
+
+
+def test_cut_settings_and_foreign_cells_are_one_line(mixed: Any, tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text('{"names": ["m')
+    (tmp_path / "cells.jsonl").write_text('{"key": "probe m0"}\n')
+    with pytest.raises(ConfigError, match=r"settings.json cannot be read .*; give another --out"):
+        LabelCurve(QUICK, tmp_path, mixed, TRAIN, HELDOUT)
+    for line in ('{"key": "probe m0"}', "[1]", "{"):
+        (tmp_path / "cells.jsonl").write_text(line + "\n")
+        with pytest.raises(DataError, match="a line that is no result"):
+            read_cells(tmp_path / "cells.jsonl")
+
+
+def test_settings_are_replaced_whole(mixed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    LabelCurve(QUICK, tmp_path, mixed, TRAIN, HELDOUT)
+    before = (tmp_path / "settings.json").read_bytes()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        LabelCurve(replace(QUICK, seed=5), tmp_path, mixed, TRAIN, HELDOUT)
+    assert (tmp_path / "settings.json").read_bytes() == before
+
+
 def test_too_few_labels_are_said_at_once(mixed: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="wanted 1000"):
         LabelCurve(replace(QUICK, labels=(1000,)), tmp_path, mixed, TRAIN, HELDOUT)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from genie_robot.data.episode import Episode
-from genie_robot.errors import DataError
+from genie_robot.errors import ConfigError, DataError
 from genie_robot.evaluation.imagination import ModelEvalConfig, RobotDrive
 from genie_robot.evaluation.model_eval import strip_picture
 from genie_robot.evaluation.model_page import NUMBERS, lookup, render
@@ -86,6 +86,18 @@ def test_a_model_of_codes_without_adapter_or_probe_names_what_it_cannot_do(model
     for part in ("consistency", "fd_state", "counterfactual", "state_error"):
         assert "give --probe" in missing[part]
     assert metrics["drift_latent"]["horizon"] == 4 and np.isfinite(metrics["delta_psnr_t4_db"])
+
+
+def test_a_probe_of_another_suite_is_refused_before_anything_is_measured(
+    native: Protocol, episodes: list, probes
+) -> None:
+    wider = [replace(e, state_TS=np.pad(e.state_TS, ((0, 0), (0, 5)))) for e in episodes]
+    said: list[str] = []
+    with pytest.raises(ConfigError) as refused:
+        replace(native, episodes=wider, probes=probes).run(said.append)
+    line = str(refused.value)
+    assert "9 numbers of the suite tabletop" in line and "14 numbers, of the suite manipulation" in line
+    assert "--probe weights/manipulation-probe" in line and "\n" not in line and not said
 
 
 def test_stubs_odd_actions_and_small_pictures_lose_only_their_own_part(

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from genie_robot.errors import ConfigError
 from genie_robot.evaluation.films import save_episode
+from genie_robot.evaluation.policy_report import films as report_films
 from genie_robot.evaluation.policy_report import write_report
-from genie_robot.evaluation.policy_report.films import _both, _sheet
+from genie_robot.evaluation.policy_report.films import _both, _sheet, films_section
 from genie_robot.evaluation.summary.summarise import summarise
 from genie_robot.report.charts import ScatterPoint, scatter_chart
 from genie_robot.report.labels import place_labels
@@ -107,10 +108,41 @@ def test_films_of_both_worlds_are_inside_and_missing_ones_are_told(written: tupl
     text = (out / "report.html").read_text()
     assert text.count("data:image/webp") == len(summary["films"]) - 1
     assert text.count("film not stored") == 1
-    both_WTYXC = _both(summary["films"][0], out)
+    both_WTYXC, every = _both(summary["films"][0], out)
+    assert every == 1 and "animation-duration:2.40s" in text  # 8 steps and 4 of rest, of 0.2 s
     assert both_WTYXC.shape == (2, 9, 16, 16, 3)
     truth, dream = (film[:, :, 12:].mean(axis=(0, 1, 2)) for film in both_WTYXC)
     assert truth[0] > 150 > truth[2] and dream[2] > 150 > dream[0], "MuJoCo is the red one"
+
+
+FILM = {
+    "policy": "p", "task": "push", "seed": 1, "kind": "both succeed", "second_judge": None, "invalid": False,
+    "mujoco_success": True, "mujoco_step": 1, "mujoco_distance_m": 0.0, "judge_on_true_pictures": True,
+    "imagined_success": True, "imagined_step": 1, "imagined_distance_m": 0.0,
+}  # fmt: skip
+
+
+def store(out: Path, films: dict[str, np.ndarray]) -> None:
+    for world, film in films.items():
+        steps = len(film) - 1
+        save_episode(out, (world, "push", "p", 1), film, np.zeros((steps, 7)), np.zeros((steps + 1, 14)), 0.2)
+
+
+def test_films_of_different_size_are_left_out_and_told(tmp_path: Path) -> None:
+    film = frames((200, 40, 40))
+    store(tmp_path, {"mujoco": film, "imagined": film.repeat(2, axis=1).repeat(2, axis=2)})
+    html = films_section({"films": [FILM], "dt_s": 0.2}, tmp_path)
+    assert "the two films differ in size" in html and "data:image" not in html
+
+
+def test_thinned_films_play_at_the_speed_of_whole_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(tmp_path, {world: frames((200, 40, 40)) for world in ("mujoco", "imagined")})
+    monkeypatch.setattr(report_films, "WIDEST", 5 * 16)  # of 9 frames each second one: 5
+    html = films_section({"films": [FILM], "dt_s": 0.2}, tmp_path)
+    assert "steps(4,end)" in html
+    assert "animation-duration:3.20s" in html  # 4 shown steps and 4 of rest, of 0.4 s
 
 
 def test_the_sheet_holds_each_frame_at_its_place() -> None:

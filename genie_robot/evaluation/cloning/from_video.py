@@ -23,7 +23,7 @@ from genie_robot.errors import ConfigError
 from genie_robot.evaluation.cloning.cells import Cell, append_cell, read_cells
 from genie_robot.evaluation.cloning.demonstrations import Demonstrations, load_demonstrations
 from genie_robot.evaluation.cloning.fitting import action_loss, train_net
-from genie_robot.evaluation.cloning.rollouts import FIRST_SEED, run_episodes
+from genie_robot.evaluation.cloning.rollouts import run_episodes
 from genie_robot.evaluation.cloning.video_labels import (
     code_loss,
     code_space,
@@ -31,17 +31,19 @@ from genie_robot.evaluation.cloning.video_labels import (
     label_video,
     labelled,
 )
+from genie_robot.evaluation.settings import SETTINGS_FILE, read_settings, write_settings
 from genie_robot.simulation.interfaces import CodeDictionary, StateDecoder
 from genie_robot.simulation.mujoco.manipulation.tasks import TASKS, check_task
 from genie_robot.simulation.policies import LatentActor, PixelPolicy, Policy
 from genie_robot.simulation.policies.clone_net import NUM_OUTPUTS, CloneNet, to_input
 from genie_robot.simulation.policies.cloned import Actor, Clone, ClonedPolicy
 from genie_robot.simulation.policies.scripted import RandomMotion
+from genie_robot.simulation.suites import FIRST_SEED
 
 SUITE = "manipulation"
 WITH_LABELS = ("latent dictionary", "latent decoder", "inverse dynamics")
 WITHOUT_LABELS = ("oracle", "random")
-CELLS_FILE, SETTINGS_FILE = "cells.jsonl", "settings.json"
+CELLS_FILE = "cells.jsonl"
 
 
 @dataclass(frozen=True)
@@ -202,14 +204,14 @@ class VideoCloning:
         settings = json.loads(json.dumps(asdict(self.config))) | {"model": self.model.hash}
         path = self.out_dir / SETTINGS_FILE
         if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = read_settings(path)
             other = [key for key in settings if key != "seeds" and before.get(key) != settings[key]]
             if other:
                 raise ConfigError(
                     f"{self.out_dir} holds results with another {', '.join(other)}; wanted the same to go on; "
                     "give another --out folder, or delete this one"
                 )
-        path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        write_settings(path, settings)
 
 
 @torch.no_grad()

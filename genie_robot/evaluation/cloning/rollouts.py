@@ -10,9 +10,6 @@ from genie_robot.simulation.policies import Policy, act_all
 from genie_robot.simulation.success import SUSTAIN
 from genie_robot.simulation.suites import get_suite
 
-FIRST_SEED = 1_000_000
-"""Seeds of evaluation start here; no training data has them."""
-
 
 def run_episodes(
     suite: str, task: str, make: Callable[[str], Policy], seeds: Sequence[int], horizon: int

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from genie_robot.errors import DataError
+from genie_robot.errors import DataError, ImageError
 from genie_robot.evaluation.films import SCALE, episode_path
 from genie_robot.evaluation.pictures import read_video
 from genie_robot.report.page import number, paragraph, section
@@ -44,13 +44,17 @@ def _film(film: Summary, index: int, dt_s: float, out_dir: Path) -> str:
     title = f"<b>{escape(film['policy'])}</b>, {escape(film['task'])}, seed {film['seed']}: {escape(film['kind'])}"
     text = f"<p>{title}<br><small>{_verdicts(film)}</small></p>"
     try:
-        both_WTYXC = _both(film, out_dir)
+        both_WTYXC, every = _both(film, out_dir)
+    except ImageError:
+        return (
+            f'<div class="filmbox">{text}<p class="faint">not shown: the two films differ in size</p></div>'
+        )
     except DataError:
         return f'<div class="filmbox">{text}<p class="faint">film not stored</p></div>'
     frames = both_WTYXC.shape[1]
     name = f"film{index}"
     moving = "".join(
-        f'<div style="text-align:center">{_moving(name, row, frames, dt_s)}<small>{world}</small></div>'
+        f'<div style="text-align:center">{_moving(name, row, frames, every * dt_s)}<small>{world}</small></div>'
         for row, world in enumerate(("MuJoCo", "imagined"))
     )
     stills = "".join(
@@ -84,17 +88,23 @@ def _word(success: bool) -> str:
     return "success" if success else "failure"
 
 
-def _both(film: Summary, out_dir: Path) -> np.ndarray:
-    """Both films at their own size and equal length, thinned to what one picture can hold: uint8 (2, T, Y, X, 3)."""
+def _both(film: Summary, out_dir: Path) -> tuple[np.ndarray, int]:
+    """Both films at their own size and equal length, uint8 (2, T, Y, X, 3): each n-th frame, as one picture can hold; n.
+
+    Raises DataError when one is not stored, ImageError when they differ in size.
+    """
     films = []
     for world in WORLDS:
         place = (world, film["task"], film["policy"], film["seed"])
         frames = read_video(episode_path(out_dir, "videos", place, ".mp4"))
         size = frames.shape[2] // SCALE, frames.shape[1] // SCALE
         films.append([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
+    if films[0][0].shape != films[1][0].shape:
+        sizes = " and ".join(f"{one[0].shape[1]}x{one[0].shape[0]}" for one in films)
+        raise ImageError(f"the two films are of {sizes} pixels; wanted one size; run these episodes again")
     length = min(map(len, films))
     every = -(-length * films[0][0].shape[1] // WIDEST)
-    return np.stack([np.stack(frames[:length:every]) for frames in films])
+    return np.stack([np.stack(frames[:length:every]) for frames in films]), every
 
 
 def _sheet(both_WTYXC: np.ndarray) -> str:

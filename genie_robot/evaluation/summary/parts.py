@@ -11,14 +11,12 @@ import numpy as np
 
 from genie_robot.errors import ConfigError
 from genie_robot.evaluation import correction
-from genie_robot.evaluation.agreement import pearson_r
+from genie_robot.evaluation.agreement import GATE_MMRV, GATE_R, passes_gate, pearson_r
 from genie_robot.evaluation.episodes import Row
 from genie_robot.evaluation.intervals import wilson_interval
 from genie_robot.evaluation.summary.compare import compare, compare_rates, policy_rates, rate
 from genie_robot.evaluation.summary.facts import EpisodeTable, Facts
 
-GATE_R, GATE_MMRV = 0.98, 0.03
-"""An action interface below these (perfect dynamics) is not to be scored with (evaluation.md, section 4.3)."""
 PAIRED_SHARE = 0.2  # of the seeds: the MuJoCo episodes that the prediction-powered rates may look at
 
 
@@ -34,7 +32,6 @@ def interface_ceiling(rows: Sequence[Row] | EpisodeTable, facts: Facts, *, draws
         table = EpisodeTable(rows, facts)
     through, truth = table.outcomes("interface"), table.outcomes("mujoco")
     figures = compare(through, truth, draws=draws)
-    r, violation = figures["pearson_r"], figures["mmrv"]
     return {
         "interface": facts.interface,
         **figures,
@@ -48,7 +45,7 @@ def interface_ceiling(rows: Sequence[Row] | EpisodeTable, facts: Facts, *, draws
             for m, task in enumerate(facts.tasks)
         },
         "gate": {"pearson_r": GATE_R, "mmrv": GATE_MMRV},
-        "passes": bool(math.isfinite(r) and r >= GATE_R and violation <= GATE_MMRV),
+        "passes": passes_gate(figures["pearson_r"], figures["mmrv"]),
     }
 
 

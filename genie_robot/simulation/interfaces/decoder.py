@@ -50,7 +50,7 @@ class CodeDictionary(nn.Module):
                 "no labelled transitions; wanted at least one to fit a dictionary; give more episodes"
             )
         dictionary = cls(space)
-        features_NF = _with_one(space.features(transitions.latents(space)))
+        features_NF = with_one(space.features(transitions.latents(space)))
         actions_NA = transitions.actions_NA.astype(np.float64)
         both_FA = _ridge(features_NF, actions_NA, np.zeros((features_NF.shape[1], ACTION_SIZE)))
         for gripper in (0, 1):
@@ -66,7 +66,7 @@ class CodeDictionary(nn.Module):
     def tensor(self, features_BF: np.ndarray, is_open_B: np.ndarray) -> Tensor:
         """The same of `LatentSpace.features`, unclamped."""
         tables_BFA = self.table_OFA[torch.from_numpy(np.asarray(is_open_B).astype(np.int64))]
-        rows_BF = torch.from_numpy(_with_one(features_BF)).float()
+        rows_BF = torch.from_numpy(with_one(features_BF)).float()
         return torch.einsum("bf,bfa->ba", rows_BF, tables_BFA)
 
 
@@ -115,7 +115,8 @@ class StateDecoder(nn.Module):
         return torch.cat([torch.from_numpy(features_BF), is_open, self.features(images_BYXC)], dim=1)
 
 
-def _with_one(features_NF: np.ndarray) -> np.ndarray:
+def with_one(features_NF: np.ndarray) -> np.ndarray:
+    """Features float64 (N, F + 1) with a last column of ones, for the intercept of a linear fit."""
     return np.column_stack([features_NF, np.ones(len(features_NF))]).astype(np.float64)
 
 

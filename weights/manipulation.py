@@ -44,7 +44,7 @@ def main() -> None:
     mixture.write_text("parts:\n" + "".join(f"  - {{dataset: {folder}}}\n" for folder in data))
     call(
         *("train.py", "model=manipulation", f"data.mixture={mixture}", f"output={out / 'train'}"),
-        *(f"hardware.threads={threads}", "hardware.compile=true"),
+        *(f"hardware.threads={threads}"),
         threads=threads,
     )
     model = out / "train" / "world_model"

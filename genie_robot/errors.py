@@ -18,6 +18,10 @@ Every message is one line: what was got, what was wanted, what to do.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
 
 class GenieError(Exception):
     """Base of all errors that `genie_robot` raises on purpose."""
@@ -77,3 +81,12 @@ class TrainingDivergedError(GenieError, ArithmeticError):
 
 class PolicyError(GenieError, RuntimeError):
     """A policy that is a program of its own does not answer in time, or with something that is no action."""
+
+
+def run_script(name: str, main: Callable[[], int]) -> NoReturn:
+    """Run `main` and end the process with its exit code; a GenieError is one line that begins with `name`."""
+    try:
+        sys.exit(main())
+    except GenieError as failure:
+        print(f"{name}: {failure}", file=sys.stderr)
+        sys.exit(failure.exit_code)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from genie_robot.errors import DataError, GenieError
+from genie_robot.errors import DataError, run_script
 from genie_robot.evaluation.judges.validity import Limits, film_measures, freeze_limits, place_errors
 from genie_robot.evaluation.probe import (
     ProbePair,
@@ -228,8 +227,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except GenieError as failure:
-        print(f"train_probe: {failure}", file=sys.stderr)
-        sys.exit(failure.exit_code)
+    run_script("train_probe", main)

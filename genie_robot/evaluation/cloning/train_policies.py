@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from genie_robot.errors import ConfigError, GenieError
+from genie_robot.errors import ConfigError, run_script
 from genie_robot.evaluation.cloning.demonstrations import SEED, load_demonstrations
 from genie_robot.evaluation.cloning.fitting import action_loss, train_net
 from genie_robot.evaluation.cloning.video_labels import (
@@ -142,8 +141,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except GenieError as failure:
-        print(f"train_policies: {failure}", file=sys.stderr)
-        sys.exit(failure.exit_code)
+    run_script("train_policies", main)

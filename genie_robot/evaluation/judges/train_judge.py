@@ -9,7 +9,6 @@ Shape legend: F frames of all episodes one after the other, E episodes.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from genie_robot.errors import GenieError
+from genie_robot.errors import run_script
 from genie_robot.evaluation.judges.calibration import calibration_table, films_by_task, judge_films
 from genie_robot.evaluation.judges.classifier import (
     ClassifierJudge,
@@ -170,8 +169,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except GenieError as failure:
-        print(f"train_judge: {failure}", file=sys.stderr)
-        sys.exit(failure.exit_code)
+    run_script("train_judge", main)

@@ -94,7 +94,7 @@ def main() -> None:
             found = judge_films(judge, test, frames)
             add(f"{judge.name}, {kind}", {k: asdict(v) for k, v in found.items()}, calibration_table(found))
     floors = {judge.name: judge_films(judge, test)["all"] for judge in blind_judges(train, [primary, second])}
-    floors[ActionFloor.name] = ActionFloor(train).calibrate(test)
+    floors[ActionFloor.name] = ActionFloor.fit(train).calibrate(test)
     add("floors, all tasks", {k: asdict(v) for k, v in floors.items()}, calibration_table(floors))
     facts = {
         "undecided": undecided_share(primary, second, test),

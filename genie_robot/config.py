@@ -202,6 +202,9 @@ class DynamicsConfig:
     full_mask_probability: float = 0.3  # share of training frames that start from nothing, as generation does
     changed_token_weight: float = 1.0  # loss weight of tokens that differ from the frame before
     token_noise: float = 0.0  # share of history tokens replaced at random: robustness against own mistakes
+    share_levels: bool = (
+        False  # tokens with FSQ levels in common share part of embedding and logit; without FSQ: none do
+    )
     # How the action enters: "add" to each token (the paper), "prepend" as one more token of the frame (Jasmine),
     # "adaln": scale and shift of every norm
     action_mode: str = "add"

@@ -101,7 +101,7 @@ def run_policies(args: argparse.Namespace) -> int:
     if "mujoco" not in config.worlds:
         print(f"rows: {evaluation.csv_path} (without the world mujoco there is nothing to compare with)")
         return 0
-    summary = summarise(rows, evaluation.facts)
+    summary = summarise(rows, evaluation.facts, floors=evaluation.floor_rates())
     if not quiet:
         _print_table(summary, evaluation.facts.worlds)
         print(f"rows: {evaluation.csv_path}")

@@ -10,6 +10,7 @@ from typing import Any
 from genie_robot.errors import ConfigError, PolicyError
 from genie_robot.evaluation.evaluation_config import EvaluationConfig
 from genie_robot.evaluation.judges import StateJudge, load_judge
+from genie_robot.evaluation.judges.floors import Floors, load_floors
 from genie_robot.evaluation.probe import load_probe
 from genie_robot.evaluation.scoring import Judges
 from genie_robot.models.world_model import WorldModel
@@ -25,7 +26,8 @@ MUJOCO_DT_S = 0.2
 class Parts:
     """Everything that acts, moves or judges in an evaluation of `suite`.
 
-    model, interface: None where only MuJoCo is run. hashes: of what decides the outcomes, by name.
+    model, interface: None where only MuJoCo is run. floors: those in the second judge's folder. hashes: of what decides
+    the outcomes, by name.
     """
 
     suite: str
@@ -33,6 +35,7 @@ class Parts:
     resources: Resources
     model: WorldModel | None = None
     interface: ActionInterface | None = None
+    floors: Floors | None = None
     hashes: dict[str, str] = field(default_factory=dict)
     _user: dict[str, PolicyFactory] = field(default_factory=dict)
     _links: dict[str, PolicyLink] = field(default_factory=dict)
@@ -105,7 +108,8 @@ def open_parts(config: EvaluationConfig) -> Parts:
         "judge": judges.primary.hash,
         "second_judge": second.hash if second else "",
     }
-    parts = Parts(config.suite, judges, Resources(eyes=probes.eyes), hashes=hashes)
+    floors = load_floors(config.second_judge) if config.second_judge else None
+    parts = Parts(config.suite, judges, Resources(eyes=probes.eyes), floors=floors, hashes=hashes)
     if config.policy_weights:
         clones = load_clones(config.policy_weights)
         parts.resources = Resources(eyes=probes.eyes, clones=clones)

@@ -23,6 +23,7 @@ from genie_robot.evaluation.estimate import estimate
 from genie_robot.evaluation.evaluation_config import IMAGINED_WORLDS, Block, EvaluationConfig
 from genie_robot.evaluation.evaluation_parts import Parts
 from genie_robot.evaluation.films import load_actions, save_episode
+from genie_robot.evaluation.judges.floors import floor_rates
 from genie_robot.evaluation.policy_guard import GuardedPolicies
 from genie_robot.evaluation.scoring import score
 from genie_robot.evaluation.settings import keep_settings
@@ -70,6 +71,11 @@ class PolicyEvaluation:
         """All finished rows in the folder that belong to this config."""
         wanted = {key for world in self.config.worlds for b in self._blocks(world) for key in self._keys(b)}
         return [row for row in read_rows(self.csv_path) if row.key in wanted]
+
+    def floor_rates(self) -> dict[str, dict[str, float]]:
+        """What the floors give each policy (see `judges.floors`); empty without floors or imagined rows."""
+        rows = [r for r in self.rows() if r.world == "imagined" and r.horizon == self.config.horizon]
+        return floor_rates(self.parts.floors, rows, self.out_dir) if self.parts.floors and rows else {}
 
     def left(self, world: str) -> list[Block]:
         """The blocks of a world that are not complete."""

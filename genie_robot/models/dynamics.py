@@ -17,6 +17,7 @@ from genie_robot.config import DynamicsConfig, LatentActionConfig
 from genie_robot.models.action_embedding import CodeEmbedding, MixedEmbedding, VectorEmbedding
 from genie_robot.models.masking import Generators, add_noise, draw_masks, two_stream_mask, uniform
 from genie_robot.nn.cache import TemporalCache
+from genie_robot.nn.level_tables import LevelEmbedding, LevelHead
 from genie_robot.nn.st_transformer import STTransformer
 
 
@@ -36,13 +37,19 @@ class Dynamics(nn.Module):
         actions: LatentActionConfig,
         grid: tuple[int, int],
         max_frames: int,
+        fsq_levels: tuple[int, ...] = (),
     ) -> None:
+        """fsq_levels: of the tokenizer, for `config.share_levels`; empty when its tokens have none."""
         super().__init__()
         self.config, self.grid = config, grid
         self.mask_id = codebook_size
         dim = config.transformer.dim
-        self.embed_token = nn.Embedding(codebook_size + 1, dim)
-        nn.init.normal_(self.embed_token.weight, std=0.02)
+        shares = bool(config.share_levels and fsq_levels)
+        if shares:
+            self.embed_token = LevelEmbedding(fsq_levels, dim)
+        else:
+            self.embed_token = nn.Embedding(codebook_size + 1, dim)
+            nn.init.normal_(self.embed_token.weight, std=0.02)
         self.embed_action = _embedding(config, actions)
         self.transformer = STTransformer(
             config.transformer,
@@ -51,7 +58,7 @@ class Dynamics(nn.Module):
             extra_tokens=int(config.action_mode == "prepend"),
             conditioned=config.action_mode == "adaln",
         )
-        self.head = nn.Linear(dim, codebook_size, bias=False)
+        self.head = LevelHead(fsq_levels, dim) if shares else nn.Linear(dim, codebook_size, bias=False)
 
     def _hidden(self, tokens_BTN: Tensor, actions_BT: Tensor, **options: Any) -> Tensor:
         """Tokens and actions through the transformer: (B,T,N,D)."""
@@ -180,7 +187,8 @@ class Dynamics(nn.Module):
         return 3 * (self.pass_flops(2 * (frames - 1)) - self._head_flops(frames - 1))
 
     def _head_flops(self, frames: int) -> int:
-        return 2 * frames * self.grid[0] * self.grid[1] * self.head.weight.numel()
+        weights = sum(parameter.numel() for parameter in self.head.parameters())
+        return 2 * frames * self.grid[0] * self.grid[1] * weights
 
     def cache_bytes_per_frame(self, bytes_per_number: int) -> int:
         """Keys and values that one finished frame of one clip adds to the cache."""

@@ -55,6 +55,7 @@ class WorldModel(nn.Module):
             config.latent_action,
             (video.height // patch, video.width // patch),
             video.num_frames,
+            config.tokenizer.fsq_levels if config.tokenizer.quantizer == "fsq" else (),
         )
         self.latent_actions = tuple(LatentAction(code) for code in range(self.num_actions))
         self._loaded_hash = ""

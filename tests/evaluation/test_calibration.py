@@ -9,7 +9,7 @@ import pytest
 
 from genie_robot.errors import ConfigError, DataError
 from genie_robot.evaluation.judges import StateJudge, Verdicts
-from genie_robot.evaluation.judges.blind import ActionFloor, ShuffledFloor, blind_judges, floor_rates
+from genie_robot.evaluation.judges.blind import ActionFloor, ShuffledFloor, blind_judges
 from genie_robot.evaluation.judges.calibration import (
     calibrate,
     calibration_table,
@@ -101,16 +101,10 @@ def test_shuffled_films_keep_their_first_frame_and_their_frames() -> None:
 def test_actions_alone_tell_these_films_apart() -> None:
     data, held_out = labelled_films(24), labelled_films(12, seed=1)
     actions = held_out.actions_FA.reshape(12, LENGTH, 7)[:, :-1]
-    probability = ActionFloor(data).probability(actions, "reach")
+    probability = ActionFloor.fit(data).probability(actions, "reach")
     assert ((probability > 0.5) == (np.arange(12) % 2 == 1)).all()
-    found = ActionFloor(data).calibrate(held_out)
+    found = ActionFloor.fit(data).calibrate(held_out)
     assert found.accuracy == 1.0 and (found.errors.successes, found.errors.failures) == (6, 6)
-
-
-def test_floor_rates_are_by_policy() -> None:
-    films = labelled_films(4).frames_FYXC.reshape(4, LENGTH, 64, 64, 3)
-    rates = floor_rates({"good": films[1::2], "bad": films[::2]}, PictureJudge(), "reach")
-    assert rates == {"good": 1.0, "bad": 0.0}
 
 
 def test_films_need_a_task_and_one_length() -> None:

@@ -49,7 +49,7 @@ def small_config(variant: str, num_frames: int = 6) -> WorldModelConfig:
         dynamics = replace(dynamics, action_mode="prepend")
     elif variant == "adaln_gaussian":
         action = replace(action, quantizer="gaussian", code_dim=4)
-        dynamics = replace(dynamics, action_mode="adaln")
+        dynamics = replace(dynamics, action_mode="adaln", share_levels=True)
     elif variant == "tokens_full":
         action, dynamics = replace(action, input="tokens"), DynamicsConfig(FULL)
     return WorldModelConfig(variant, video, tokenizer, action, dynamics)

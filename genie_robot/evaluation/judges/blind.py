@@ -8,6 +8,7 @@ Shape legend: B films, T frames, S steps, A numbers of an action, K features.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -28,20 +29,31 @@ class TaskFloor:
     name = "task and duration"
     hash = ""
 
-    def __init__(self, data: LabelledFrames) -> None:
-        self._rates = {
-            task: np.array(
-                [is_success(data.suite, task, states[:, :t]).mean() for t in range(1, index.shape[1] + 1)]
-            )
-            for task, index in films_by_task(data)
-            for states in [data.states_FS[index]]
-        }
+    def __init__(self, rates: Mapping[str, np.ndarray]) -> None:
+        """rates: task -> share of films that have succeeded by their frame 1, 2, ... (T,)."""
+        self.rates = rates
+
+    @classmethod
+    def fit(cls, data: LabelledFrames) -> TaskFloor:
+        """Count the successes of labelled films."""
+        return cls(
+            {
+                task: np.array(
+                    [is_success(data.suite, task, states[:, :t]).mean() for t in range(1, index.shape[1] + 1)]
+                )
+                for task, index in films_by_task(data)
+                for states in [data.states_FS[index]]
+            }
+        )
+
+    def rate(self, task: str, length: int) -> float:
+        """Share of films of a task that had succeeded after `length` frames; ConfigError for a task it does not know."""
+        rates = _of_task(self.rates, task)
+        return float(rates[min(length, len(rates)) - 1])
 
     def judge(self, frames_BTYXC: np.ndarray, task: str) -> Verdicts:
-        """The same verdict for every film of a task and length; ConfigError for a task that it was not fitted on."""
-        rates = _of_task(self._rates, task)
-        rate = rates[min(frames_BTYXC.shape[1], len(rates)) - 1]
-        return _guesses(np.full(len(frames_BTYXC), rate))
+        """The same verdict for every film of a task and length."""
+        return _guesses(np.full(len(frames_BTYXC), self.rate(task, frames_BTYXC.shape[1])))
 
 
 class FirstFrameFloor:
@@ -52,7 +64,7 @@ class FirstFrameFloor:
 
     def __init__(self, data: LabelledFrames) -> None:
         self._models = {
-            task: _Logistic(
+            task: Logistic.fit(
                 _pixels(data.frames_FYXC[index[:, 0]]), is_success(data.suite, task, data.states_FS[index])
             )
             for task, index in films_by_task(data)
@@ -88,18 +100,26 @@ class ActionFloor:
 
     name = "actions only"
 
-    def __init__(self, data: LabelledFrames) -> None:
-        self._models = {
-            task: _Logistic(
-                summarise_actions(data.actions_FA[index[:, :-1]]),
-                is_success(data.suite, task, data.states_FS[index]),
-            )
-            for task, index in films_by_task(data)
-        }
+    def __init__(self, models: Mapping[str, Logistic]) -> None:
+        """models: task -> the regression on `summarise_actions`."""
+        self.models = models
+
+    @classmethod
+    def fit(cls, data: LabelledFrames) -> ActionFloor:
+        """Learn from labelled films which actions go with success."""
+        return cls(
+            {
+                task: Logistic.fit(
+                    summarise_actions(data.actions_FA[index[:, :-1]]),
+                    is_success(data.suite, task, data.states_FS[index]),
+                )
+                for task, index in films_by_task(data)
+            }
+        )
 
     def probability(self, actions_BSA: np.ndarray, task: str) -> np.ndarray:
         """Probability of success (B,) of episodes with these robot actions (B, S, 7)."""
-        return _of_task(self._models, task).probability(summarise_actions(actions_BSA))
+        return _of_task(self.models, task).probability(summarise_actions(actions_BSA))
 
     def calibrate(self, data: LabelledFrames) -> Calibration:
         """Compare its guesses with labelled films, of which it takes the actions alone; over all tasks."""
@@ -120,36 +140,40 @@ def summarise_actions(actions_BSA: np.ndarray) -> np.ndarray:
     )
 
 
-def floor_rates(films: Mapping[str, np.ndarray], judge: Judge, task: str) -> dict[str, float]:
-    """Success rate of each policy in a floor's eyes, from its films (B, T, Y, X, 3) of one task."""
-    return {policy: float(judge.judge(frames, task).success_B.mean()) for policy, frames in films.items()}
-
-
 def blind_judges(data: LabelledFrames, seeing: Sequence[Judge] = ()) -> list[Judge]:
     """The floors fitted on labelled films, and each of `seeing` on shuffled frames."""
-    return [TaskFloor(data), FirstFrameFloor(data), *(ShuffledFloor(judge) for judge in seeing)]
+    return [TaskFloor.fit(data), FirstFrameFloor(data), *(ShuffledFloor(judge) for judge in seeing)]
 
 
-class _Logistic:
-    """Ridge logistic regression by Newton's method on standardised features; the intercept is not penalised."""
+@dataclass(frozen=True)
+class Logistic:
+    """Ridge logistic regression on standardised features: mean_K, scale_K, and a weight for each and the intercept."""
 
-    def __init__(self, features_BK: np.ndarray, success_B: np.ndarray) -> None:
-        self._mean, self._scale = features_BK.mean(axis=0), features_BK.std(axis=0) + 1e-6
-        x, y = self._design(features_BK), np.asarray(success_B, dtype=np.float64)
+    mean_K: np.ndarray
+    scale_K: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def fit(cls, features_BK: np.ndarray, success_B: np.ndarray) -> Logistic:
+        """Newton's method; the intercept is not penalised."""
+        flat = cls(
+            features_BK.mean(axis=0), features_BK.std(axis=0) + 1e-6, np.zeros(features_BK.shape[1] + 1)
+        )
+        x, y, weight = flat._design(features_BK), np.asarray(success_B, dtype=np.float64), flat.weight
         penalty = _RIDGE * len(y) / 10 * np.eye(x.shape[1])
         penalty[-1, -1] = 1e-3
-        self._weight = np.zeros(x.shape[1])
         for _ in range(_NEWTON_STEPS):
-            p = _sigmoid(x @ self._weight)
+            p = _sigmoid(x @ weight)
             curve = (x * (p * (1 - p))[:, None]).T @ x + penalty
-            self._weight += np.linalg.solve(curve, x.T @ (y - p) - penalty @ self._weight)
+            weight = weight + np.linalg.solve(curve, x.T @ (y - p) - penalty @ weight)
+        return replace(flat, weight=weight)
 
     def probability(self, features_BK: np.ndarray) -> np.ndarray:
         """Probability (B,)."""
-        return _sigmoid(self._design(features_BK) @ self._weight)
+        return _sigmoid(self._design(features_BK) @ self.weight)
 
     def _design(self, features_BK: np.ndarray) -> np.ndarray:
-        scaled = (features_BK - self._mean) / self._scale
+        scaled = (features_BK - self.mean_K) / self.scale_K
         return np.concatenate([scaled, np.ones((len(scaled), 1))], axis=1)
 
 

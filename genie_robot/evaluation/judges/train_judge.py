@@ -26,6 +26,7 @@ from genie_robot.evaluation.judges.classifier import (
     load_classifier,
     save_classifier,
 )
+from genie_robot.evaluation.judges.floors import Floors
 from genie_robot.evaluation.probe import round_weights
 from genie_robot.evaluation.probe_data import LabelledFrames, imagine_over, load_frames, reconstruct
 from genie_robot.evaluation.roughen import roughen
@@ -163,6 +164,7 @@ def main(argv: list[str] | None = None) -> int:
         f"## On held-out episodes\n\n{tables}\n\n## Recipe\n\n{recipe}\n- seconds: {time.monotonic() - started:.0f}\n"
     )
     digest = save_classifier(args.out, judge, card)
+    Floors.fit(data).save(args.out)
     print(tables)
     print(f"wrote {args.out} (weights {digest[:12]})")
     return 0

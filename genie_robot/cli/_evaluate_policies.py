@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -23,6 +24,7 @@ EPILOG = """examples:
 
 Every episode (task, policy, seed) runs in MuJoCo and in imagination from the same scene and first image with the same
 random stream. Finished blocks in OUT/episodes.csv are not run again: after an interruption, give the same command.
+Blocks are spread over processes; the rows are the same for any number of them.
 A configuration (configs/evaluation, or a YAML file) is one evaluation; options override its fields. Without one it is
 the small table top of eight codes, whose interface is known to lose much: it is scored all the same.
 
@@ -74,6 +76,7 @@ def add_policies_parser(parser: argparse.ArgumentParser) -> None:
     add("--maskgit-steps", type=int, metavar="M", help="sampling passes a frame (default: 8)")
     add("--temperature", type=float, metavar="T", help="of sampling")
     add("--block", type=int, metavar="B", help="episodes that run side by side (default: 16)")
+    add("--workers", type=int, default=0, metavar="N", help="processes (default, 0: one a core, at most 8; one on a GPU)")  # fmt: skip
     add("--device", metavar="D", help="of the world model: cpu, cuda (default: cpu)")
     add(
         "--i-know",
@@ -96,7 +99,7 @@ def run_policies(args: argparse.Namespace) -> int:
     config = configure(args)
     evaluation = PolicyEvaluation(config, args.out, open_parts(config))
     quiet = args.json == "-"
-    rows = _run(evaluation)
+    rows = _run(evaluation, _workers(args.workers, config))
     _warn_of_bad_policies(rows)
     if "mujoco" not in config.worlds:
         print(f"rows: {evaluation.csv_path} (without the world mujoco there is nothing to compare with)")
@@ -148,7 +151,27 @@ def _words(text: str | None) -> tuple[str, ...] | None:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _run(evaluation: PolicyEvaluation) -> list[Row]:
+def _workers(asked: int, config: EvaluationConfig) -> int:
+    """How many processes; on a CPU each takes one thread, so that rows do not depend on their number."""
+    import torch
+
+    from genie_robot.errors import ConfigError
+    from genie_robot.simulation.ros_policy import is_ros_policy
+
+    if asked < 0:
+        raise ConfigError(f"--workers is {asked}; wanted 1 or more, or 0 for one a core")
+    nodes = [name for name in config.policies if is_ros_policy(name)]
+    if nodes and asked > 1:
+        raise ConfigError(
+            f"--workers is {asked}; wanted 1 with {nodes[0]}, which is one program with one memory"
+        )
+    if config.device != "cpu":
+        return asked or 1
+    torch.set_num_threads(1)
+    return 1 if nodes else asked or min(8, len(os.sched_getaffinity(0)))
+
+
+def _run(evaluation: PolicyEvaluation, workers: int) -> list[Row]:
     from tqdm import tqdm
 
     total = evaluation.config.episodes
@@ -162,7 +185,7 @@ def _run(evaluation: PolicyEvaluation) -> list[Row]:
         def say(text: str) -> None:
             bar.write(text, file=sys.stderr)
 
-        return evaluation.run(progress, say)
+        return evaluation.run(progress, say, workers)
 
 
 def _warn_of_bad_policies(rows: list[Row]) -> None:

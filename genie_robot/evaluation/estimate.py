@@ -45,8 +45,11 @@ class Estimate:
         return f"{self.episodes_left} episodes to go, {span} ({'; '.join(parts)})"
 
 
-def estimate(evaluation: PolicyEvaluation) -> Estimate:
-    """Measure a few steps and count what is left. What policies and judges take comes on top; they are small beside it."""
+def estimate(evaluation: PolicyEvaluation, workers: int = 1) -> Estimate:
+    """Measure a few steps and count what is left for `workers` processes.
+
+    What policies and judges take comes on top; they are small beside it.
+    """
     config = evaluation.config
     left = {world: sum(len(b.episodes) for b in evaluation.left(world)) for world in config.worlds}
     mujoco_s = _mujoco_step_s(evaluation)
@@ -57,7 +60,7 @@ def estimate(evaluation: PolicyEvaluation) -> Estimate:
         fast, slow = frames_per_second(evaluation, batch), frames_per_second(evaluation, 1)
     simulated = sum(left.values()) - imagined
     seconds = config.horizon * (simulated * mujoco_s + (imagined / fast if fast else 0.0))
-    return Estimate(sum(left.values()), seconds, mujoco_s, fast, slow, batch)
+    return Estimate(sum(left.values()), seconds / workers, mujoco_s, fast, slow, batch)
 
 
 def frames_per_second(

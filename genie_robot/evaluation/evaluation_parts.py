@@ -35,8 +35,8 @@ class Parts:
     resources: Resources
     model: WorldModel | None = None
     interface: ActionInterface | None = None
-    floors: Floors | None = None
     hashes: dict[str, str] = field(default_factory=dict)
+    floors: Floors | None = None
     _user: dict[str, PolicyFactory] = field(default_factory=dict)
     _links: dict[str, PolicyLink] = field(default_factory=dict)
 
@@ -109,7 +109,7 @@ def open_parts(config: EvaluationConfig) -> Parts:
         "second_judge": second.hash if second else "",
     }
     floors = load_floors(config.second_judge) if config.second_judge else None
-    parts = Parts(config.suite, judges, Resources(eyes=probes.eyes), floors=floors, hashes=hashes)
+    parts = Parts(config.suite, judges, Resources(eyes=probes.eyes), hashes=hashes, floors=floors)
     if config.policy_weights:
         clones = load_clones(config.policy_weights)
         parts.resources = Resources(eyes=probes.eyes, clones=clones)

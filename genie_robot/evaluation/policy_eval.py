@@ -29,6 +29,7 @@ from genie_robot.evaluation.scoring import score
 from genie_robot.evaluation.settings import keep_settings
 from genie_robot.evaluation.summary.facts import Facts, facts_of
 from genie_robot.evaluation.summary.parts import interface_ceiling
+from genie_robot.evaluation.workers import player_of
 from genie_robot.evaluation.worlds import (
     Actors,
     ImaginedWorld,
@@ -87,10 +88,13 @@ class PolicyEvaluation:
         """Episodes of the blocks that are not complete, in all worlds."""
         return sum(len(block.episodes) for world in self.config.worlds for block in self.left(world))
 
-    def run(self, progress: Progress | None = None, say: Callable[[str], None] | None = None) -> list[Row]:
+    def run(
+        self, progress: Progress | None = None, say: Callable[[str], None] | None = None, workers: int = 1
+    ) -> list[Row]:
         """Run what is not complete; `progress(episodes, what)` after each block. Returns all rows.
 
         say: takes a line on how long it will take, and one on the interface's ceiling before anything is imagined.
+        workers: processes that play blocks, see `workers.player_of`.
 
         ConfigError when the interface loses too much to be scored with, see `check_interface`. PolicyError when a policy
         node (`ros:`) is missing or ends; finished blocks are kept.
@@ -100,19 +104,23 @@ class PolicyEvaluation:
         with contextlib.ExitStack() as links:
             self.parts.connect(unfinished, self.config.policy_timeout_s, links)
             if say and unfinished:
-                say(str(estimate(self)))
+                say(str(estimate(self, workers)))
+            play = links.enter_context(player_of(self, min(workers, sum(len(self.left(w)) for w in worlds))))
             for world in worlds:
                 if world in IMAGINED_WORLDS:
                     self._tell_ceiling(self.check_interface(), say)
                     say = None
-                self._run_world(world, progress)
+                blocks = self.left(world)
+                for block, rows in zip(blocks, play(blocks), strict=True):
+                    self._keep(rows)
+                    if progress:
+                        progress(len(block.episodes), f"{world} {block.task}")
         return self.rows()
 
-    def _run_world(self, world: str, progress: Progress | None) -> None:
-        for block in self.left(world):
-            self._run_block(block)
-            if progress:
-                progress(len(block.episodes), f"{world} {block.task}")
+    def _keep(self, rows: list[Row]) -> None:
+        """Store what is not there yet: a block that was cut short is played again as a whole."""
+        done = {row.key for row in read_rows(self.csv_path)}
+        append_rows(self.csv_path, [row for row in rows if row.key not in done])
 
     def check_interface(self) -> dict[str, Any] | None:
         """What the action interface alone loses, by the rows of the worlds mujoco and interface; None where these were not run.
@@ -153,8 +161,11 @@ class PolicyEvaluation:
             for horizon in self.config.horizons
         ]
 
-    def _run_block(self, block: Block) -> None:
-        """Run a whole block, and keep what is missing: how a batch is summed depends on its size, and so do last digits."""
+    def play(self, block: Block) -> list[Row]:
+        """Play a whole block, and store its films and trajectories. Returns its rows, which `run` stores.
+
+        Always whole: how a batch is summed depends on its size, and so do last digits.
+        """
         actors = self._actors(block)
         seeds_B = [seed for _, seed in block.episodes]
         try:
@@ -164,10 +175,9 @@ class PolicyEvaluation:
                 actors.close()
         name = "" if block.world == "mujoco" else self.config.interface
         scored = score(block, rollouts, self.suite, self.parts.judges, name, self.config.horizons)
-        done = {row.key for row in read_rows(self.csv_path)}
         for index, (policy, seed) in enumerate(block.episodes):
             self._save(block, policy, seed, rollouts, scored.states_BTK[index], index)
-        append_rows(self.csv_path, [row for row in scored.rows if row.key not in done])
+        return scored.rows
 
     def _save(
         self, block: Block, policy: str, seed: int, rollouts: Rollouts, states_TK: np.ndarray, index: int

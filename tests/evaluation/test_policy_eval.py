@@ -99,13 +99,13 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_rows(
     for kind in ("trajectories", "videos"):
         os.symlink(finished.out_dir / kind, tmp_path / kind)
     ran = []
-    original = PolicyEvaluation._run_block
+    original = PolicyEvaluation.play
 
     def spy(self, block):
         ran.append((block.world, block.seeds))
         return original(self, block)
 
-    monkeypatch.setattr(PolicyEvaluation, "_run_block", spy)
+    monkeypatch.setattr(PolicyEvaluation, "play", spy)
     rows = make(tmp_path).run()
     first = ALL_WORLDS.first_seed
     assert ran == [

@@ -62,3 +62,19 @@ def probe_errors(
         lifted_z_cm=float(100.0 * lifted.mean()) if len(lifted) else float("nan"),
         frames=len(error),
     )
+
+
+def shared_error(
+    first: Callable[[np.ndarray], np.ndarray],
+    second: Callable[[np.ndarray], np.ndarray],
+    frames: np.ndarray,
+    states: np.ndarray,
+) -> float:
+    """Pearson correlation of what two probes get wrong about gripper and object on the same frames.
+
+    Mean over the coordinates. Near 1, a policy that sees by one and is judged by the other is told that it is where it
+    believes to be; near 0 their mistakes have nothing to do with each other.
+    """
+    places = [*range(EE.start, EE.stop), *range(OBJECT.start, OBJECT.stop)]
+    errors = [(probe(frames) - states).reshape(-1, states.shape[-1])[:, places] for probe in (first, second)]
+    return float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(errors[0].T, errors[1].T, strict=True)]))

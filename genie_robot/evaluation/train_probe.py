@@ -30,7 +30,7 @@ from genie_robot.evaluation.probe import (
     untrained_probe,
 )
 from genie_robot.evaluation.probe_data import LabelledFrames, imagine_over, load_frames, reconstruct
-from genie_robot.evaluation.probe_errors import ProbeErrors, probe_errors
+from genie_robot.evaluation.probe_errors import ProbeErrors, probe_errors, shared_error
 from genie_robot.evaluation.probe_loss import ProbeLoss
 from genie_robot.evaluation.roughen import roughen
 from genie_robot.simulation.mujoco.tasks import OBJECT, OBJECT_REST_Z_M
@@ -129,17 +129,19 @@ def validity_limits(probe: StateProbe, films: LabelledFrames, versions: Sequence
 def card_text(
     suite: str,
     parameters: int,
-    errors: dict[str, ProbeErrors],
+    errors: Mapping[str, ProbeErrors],
+    shared: Mapping[str, float],
     arguments: Mapping[str, object],
     seconds: float,
 ) -> str:
-    """The model card: what it is, how it was made, held-out errors."""
+    """The model card: what it is, how it was made, held-out errors; `shared` as by `shared_error`, for each kind of frames."""
     rows = "\n".join(
         f"| {name} | {e.ee_cm:.2f} | {e.object_cm:.2f} | {e.object_p95_cm:.2f} | {e.goal_cm:.2f} | {e.touch_cm:.2f} "
         f"| {e.aim_cm:.2f} | {e.gripper:.3f} | {e.lifted_z_cm:+.2f} | {e.frames} |"
         for name, e in errors.items()
     )
     recipe = "\n".join(f"- {key}: {value}" for key, value in arguments.items())
+    alike = ", ".join(f"{value:.2f} on {kind}" for kind, value in shared.items())
     return (
         f"# State probe of the {suite} scenes\n\n"
         f"Two conv nets ({parameters:,} parameters each, stored fp16) that read the state vector from one 64x64 image.\n"
@@ -149,7 +151,8 @@ def card_text(
         "| probe | gripper position cm | object cm | object, 95 % below, cm | goal cm | gripper to object cm "
         "| object to goal cm | opening 0..1 | height of lifted objects, signed cm | frames |\n"
         "|---|---|---|---|---|---|---|---|---|---|\n"
-        f"{rows}\n\n## Recipe\n\n{recipe}\n- seconds: {seconds:.0f}\n"
+        f"{rows}\n\nCorrelation of what `judge` and `eyes` get wrong about gripper and object: {alike}.\n\n"
+        f"## Recipe\n\n{recipe}\n- seconds: {seconds:.0f}\n"
     )
 
 
@@ -186,11 +189,38 @@ def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     data = load_frames(args.data, args.train_split, args.episodes)
     test = load_frames(args.data, args.test_split)
-    versions, tests = [data.frames_FYXC], {"": test.frames_FYXC}
+    probes = _train_pair(args, data)
+    tests = {"": test.frames_FYXC}
+    if args.world_model:
+        tests[", reconstructed"] = reconstruct(args.world_model, test)
+    errors = {
+        role + how: probe_errors(probe, frames, test.states_FS)
+        for how, frames in tests.items()
+        for role, probe in probes.items()
+    }
+    shared = {
+        f"true frames{how}": shared_error(probes["judge"], probes["eyes"], frames, test.states_FS)
+        for how, frames in tests.items()
+    }
+    recipe = {key: str(value) for key, value in vars(args).items()} | {"training frames": len(data.states_FS)}
+    size = count_parameters([probes["judge"].net])
+    card = card_text(data.suite.name, size, errors, shared, recipe, time.monotonic() - started)
+    digest = save_probe(args.out, ProbePair(judge=probes["judge"], eyes=probes["eyes"]), card)
+    for name, error in errors.items():
+        print(name, {k: round(v, 4) for k, v in asdict(error).items()})
+    print(f"wrote {args.out} (weights {digest[:12]})")
+    return 0
+
+
+def _train_pair(args: argparse.Namespace, data: LabelledFrames) -> dict[str, StateProbe]:
+    """Both probes, with their limits of valid films."""
+    versions = [data.frames_FYXC]
+    validation = load_frames(args.data, args.validation_split)
+    shown = [validation.frames_FYXC]
     if args.world_model:
         versions.append(reconstruct(args.world_model, data))
         versions.append(imagine_over(args.world_model, data, versions[1], args.imagined, args.seed))
-        tests[", reconstructed"] = reconstruct(args.world_model, test)
+        shown.append(reconstruct(args.world_model, validation))
     start = load_probe(args.init) if args.init else None
     probes = {
         role: train_probe(
@@ -205,25 +235,9 @@ def main(argv: list[str] | None = None) -> int:
         )
         for role, seed in (("judge", args.seed), ("eyes", args.seed + 1000))
     }
-    validation = load_frames(args.data, args.validation_split)
-    shown = [validation.frames_FYXC]
-    if args.world_model:
-        shown.append(reconstruct(args.world_model, validation))
     for probe in probes.values():
         probe.limits = asdict(validity_limits(probe, validation, shown))
-    errors = {
-        role + how: probe_errors(probe, frames, test.states_FS)
-        for how, frames in tests.items()
-        for role, probe in probes.items()
-    }
-    recipe = {key: str(value) for key, value in vars(args).items()} | {"training frames": len(data.states_FS)}
-    size = count_parameters([probes["judge"].net])
-    card = card_text(data.suite.name, size, errors, recipe, time.monotonic() - started)
-    digest = save_probe(args.out, ProbePair(judge=probes["judge"], eyes=probes["eyes"]), card)
-    for name, error in errors.items():
-        print(name, {k: round(v, 4) for k, v in asdict(error).items()})
-    print(f"wrote {args.out} (weights {digest[:12]})")
-    return 0
+    return probes
 
 
 if __name__ == "__main__":

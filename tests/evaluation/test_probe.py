@@ -17,7 +17,7 @@ from genie_robot.evaluation.probe import (
     save_probe,
 )
 from genie_robot.evaluation.probe_data import LabelledFrames, imagine_over, in_view, load_frames, reconstruct
-from genie_robot.evaluation.probe_errors import probe_errors
+from genie_robot.evaluation.probe_errors import probe_errors, shared_error
 from genie_robot.evaluation.probe_loss import ProbeLoss
 from genie_robot.evaluation.probe_net import GridNet, PointNet
 from genie_robot.evaluation.roughen import roughen
@@ -178,8 +178,17 @@ def test_going_on_from_a_probe_of_another_kind_is_refused() -> None:
 
 def test_card_has_the_figures(probes: ProbePair, episodes: list) -> None:
     errors = probe_errors(probes.judge, episodes[0].frames_TYXC, episodes[0].state_TS)
-    text = card_text("tabletop", 5, {"judge": errors}, {"seed": 0}, 12.0)
-    assert f"| judge | {errors.ee_cm:.2f} |" in text and "- seed: 0" in text
+    text = card_text("tabletop", 5, {"judge": errors}, {"true frames": 0.3}, {"seed": 0}, 12.0)
+    assert f"| judge | {errors.ee_cm:.2f} |" in text and "- seed: 0" in text and "0.30 on true frames" in text
+
+
+def test_shared_error_is_of_what_both_get_wrong() -> None:
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(400, 9))
+    wrong, other = (states + 0.01 * rng.normal(size=states.shape) for _ in "ab")
+    frames = np.zeros((400, 1))
+    assert shared_error(lambda _: wrong, lambda _: wrong, frames, states) == pytest.approx(1.0)
+    assert abs(shared_error(lambda _: wrong, lambda _: other, frames, states)) < 0.1
 
 
 def test_both_nets_read_any_state_vector_and_the_old_one_says_no_errors() -> None:

@@ -184,8 +184,9 @@ class DynamicsConfig:
     own_history: float = (
         0.0  # history=clean: share of clips that go on from the model's own guess of their past
     )
-    # Numbers of a robot action that the dynamics takes beside latent ones; 0: latent ones alone. A training clip is then
-    # led by the robot's action, by the vector before the quantizer, by nothing, or by the codes of 1 to all codebooks
+    # Numbers of a robot action that the dynamics takes beside latent ones; 0: latent ones alone; 7: the action; 12: the action
+    # and the gripper pose that it commands (simulated data). A training clip is then led by the robot's action, by the
+    # vector before the quantizer, by nothing, or by the codes of 1 to all codebooks
     robot_action_dim: int = 0
     robot_share: float = 0.5
     vector_share: float = 0.1

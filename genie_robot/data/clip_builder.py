@@ -43,6 +43,7 @@ def build_clip_cache(
     image_key: str | None = None,
     rate_hz: float = 0.0,
     label_share: float = 0.0,
+    commanded_poses: bool = False,
     max_bad_share: float = 0.0,
     workers: int = 0,
 ) -> ClipCache:
@@ -50,7 +51,8 @@ def build_clip_cache(
 
     `split`: by the rule of `held_out.py`. `rate_hz`: common rate that the recording is brought to (`resample.py`), 0 as
     recorded. `label_share`: share of the episodes whose robot actions are read and kept, chosen by a hash of where they
-    come from (a larger share contains a smaller one); of all others no action is read. `max_bad_share`: the build stops
+    come from (a larger share contains a smaller one); of all others no action is read. `commanded_poses`: keep with each
+    action the pose that it leads to (`simulation.commands`; simulated data alone). `max_bad_share`: the build stops
     when more of the records than this cannot be read; up to it they are left out, and named in `ClipCache.bad`.
     `workers`: threads, 0: one per core.
     Raises what the reader raises, CorruptRecordError, ConfigError for values that are not allowed, DiskFullError.
@@ -59,6 +61,12 @@ def build_clip_cache(
     source = open_dataset(dataset) if isinstance(dataset, str | Path) else dataset
     stride = stride_for(source.name, 1 / source.dt_s, rate_hz)
     settings = [FORMAT, height, width, split, max_episodes, image_key, stride, label_share, max_bad_share]
+    settings += ["commanded_poses"] if commanded_poses else []
+    if commanded_poses and stride > 1:
+        raise ConfigError(
+            f"{source.name}: recorded at {1 / source.dt_s:g} Hz and wanted at {rate_hz:g} Hz, with commanded poses; wanted "
+            "model.video.rate_hz as recorded, for a pose follows from every single action"
+        )
     made_from, folder = _hash_source(source, settings), Path(out_dir)
     if (reusable := _reusable(folder, made_from)) is not None:
         return reusable
@@ -77,6 +85,7 @@ def build_clip_cache(
             image_key,
             stride,
             label_share,
+            commanded_poses,
             int(max_bad_share * records),
             building,
         )

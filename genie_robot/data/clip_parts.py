@@ -42,6 +42,7 @@ class Plan:
     image_key: str | None
     stride: int
     label_share: float
+    commanded_poses: bool
     most_bad: int
     folder: Path
 
@@ -88,11 +89,12 @@ def _make_part(plan: Plan, part: int, progress: _Progress) -> None:
         offset = 0
         for episode in _episodes(plan, source, part, progress):
             steps = step_changes(episode.frames_TYXC)
+            numbers_TA = _robot_numbers(plan, source, episode)
             for segment in find_segments(episode.frames_TYXC, steps):
                 piece = slice(segment.start, segment.stop)
                 file.write(np.ascontiguousarray(episode.frames_TYXC[piece]).data)
                 changes.append(np.append(steps[segment.start : segment.stop - 1], np.float32(0)))
-                labels.append(None if episode.actions_TA is None else episode.actions_TA[piece])
+                labels.append(None if numbers_TA is None else numbers_TA[piece])
                 rows.append((offset, len(segment), segment.start, episode_number(episode)))
                 texts.append(episode.instruction)
                 offset += len(segment)
@@ -121,6 +123,7 @@ def _episodes(plan: Plan, source: EpisodeSource, part: int, progress: _Progress)
         skip_bad=plan.most_bad > 0,
         numbers=plan.parts[part],
         stride=plan.stride,
+        state=plan.commanded_poses,
     )
     counted = 0
     for episode in episodes:
@@ -129,6 +132,17 @@ def _episodes(plan: Plan, source: EpisodeSource, part: int, progress: _Progress)
             raise DataError(f"{plan.folder}: stopped; run the same command again to go on")
         yield episode
     _count_lost(plan, source, counted, progress)
+
+
+def _robot_numbers(plan: Plan, source: EpisodeSource, episode: Episode) -> np.ndarray | None:
+    """The robot's actions (T, A) of an episode, with the poses that they command where these are wanted."""
+    if episode.actions_TA is None or not plan.commanded_poses:
+        return episode.actions_TA
+    from genie_robot.simulation.commands import commands, poses_of
+
+    names = getattr(source, "state_names", [])
+    start_S = np.zeros(0) if episode.state_TS is None else episode.state_TS[0]
+    return commands(poses_of(start_S, names), episode.actions_TA)
 
 
 def _count_lost(plan: Plan, source: EpisodeSource, counted: int, progress: _Progress) -> int:

@@ -26,7 +26,7 @@ def counterfactual_pairs(
     model: Any,
     suite: Suite,
     actions_BSA: np.ndarray,
-    to_inputs: Callable[[np.ndarray], np.ndarray],
+    to_inputs: Callable[[np.ndarray, np.ndarray], np.ndarray],
     probe: Callable[[np.ndarray], np.ndarray],
     config: ModelEvalConfig,
     *,
@@ -35,21 +35,23 @@ def counterfactual_pairs(
     """Share of axes whose imagined difference has the sign of the true one, of gripper and object, with intervals.
 
     actions_BSA: robot actions of at least 2 held-out clips; the first `config.horizon` steps are used. to_inputs:
-    robot actions -> what `WorldSession.step` takes. Needs MuJoCo. Raises DataError when no pair of outcomes differs.
+    robot actions and the states before them -> what `WorldSession.step` takes. Needs MuJoCo.
+    Raises DataError when no pair of outcomes differs.
     """
     rng = np.random.default_rng(config.seed)
     steps = min(config.horizon, actions_BSA.shape[1])
     envs = {task: suite.make_env(task) for task in suite.tasks}
-    images, ends, sequences = [], [], []
+    images, starts, ends, sequences = [], [], [], []
     for number in range(pairs):
         env = envs[suite.tasks[number % len(suite.tasks)]]
         chosen = rng.choice(len(actions_BSA), size=2, replace=False)
         for actions in actions_BSA[chosen, :steps]:
-            image, state = _outcome(env, FIRST_SEED + number, actions)
+            image, first, last = _outcome(env, FIRST_SEED + number, actions)
             images.append(image)
-            ends.append(state)
+            starts.append(first)
+            ends.append(last)
             sequences.append(actions)
-    inputs = to_inputs(np.stack(sequences))
+    inputs = to_inputs(np.stack(sequences), np.stack(starts))
     prompts = np.stack(images)[:, None]
     # Both sides of a pair get the same noise: the session numbers its worlds, so each side is a batch of its own.
     finals = [imagine(model, prompts[k::2], inputs[k::2], config)[:, -1] for k in (0, 1)]
@@ -63,12 +65,13 @@ def counterfactual_pairs(
     return {**result, "pairs": pairs, "steps": steps, "apart_cm": 100 * APART_M, "suite": suite.name}
 
 
-def _outcome(env: Any, seed: int, actions_SA: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First image, and the true state after the actions."""
+def _outcome(env: Any, seed: int, actions_SA: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First image, first state, and the true state after the actions."""
     image, info = env.reset(seed=seed)
+    first = info["state"]
     for action in actions_SA:
         *_, info = env.step(action)
-    return image, info["state"]
+    return image, first, info["state"]
 
 
 def _agreement(truth_P3: np.ndarray, seen_P3: np.ndarray) -> dict[str, Any]:

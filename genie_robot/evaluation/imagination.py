@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from genie_robot.config import TEMPERATURE
-from genie_robot.errors import ConfigError
+from genie_robot.errors import ConfigError, DataError
 from genie_robot.simulation.action_interface import ActionAdapter
+from genie_robot.simulation.commands import COMMAND_SIZE, commands, poses_of
+from genie_robot.simulation.suites import suite_of_size
 from genie_robot.simulation.world_session import WorldSession
 
 Progress = Callable[[str], None]
@@ -108,16 +110,24 @@ class RobotDrive:
         """Name of the way in: "native" where the dynamics takes robot actions themselves, else "adapter"."""
         return "native" if self.model.config.dynamics.robot_action_dim else "adapter"
 
-    def inputs(self, actions: np.ndarray) -> np.ndarray:
-        """What `WorldSession.step` takes for robot actions (..., A): rows (..., W), or codes (...).
+    def inputs(self, actions_BHA: np.ndarray, starts_BK: np.ndarray | None = None) -> np.ndarray:
+        """What `WorldSession.step` takes for robot actions (B, H, A): rows (B, H, W), or codes (B, H).
 
-        Raises ConfigError for a model that takes latent actions alone and came without an adapter.
+        starts_BK: true states before the first action, wanted by a model that is led by the poses that actions command.
+        Raises ConfigError for a model that takes latent actions alone and came without an adapter, DataError without states.
         """
         if self.interface == "native":
-            return self.model.action_rows(robot_BR=actions)
+            if self.model.config.dynamics.robot_action_dim == COMMAND_SIZE:
+                if starts_BK is None:
+                    raise DataError(
+                        "the data have no true states; wanted them for a model that is led by poses"
+                    )
+                poses_BP = poses_of(starts_BK, suite_of_size(starts_BK.shape[-1]).state_names)
+                actions_BHA = commands(poses_BP, actions_BHA)
+            return self.model.action_rows(robot_BR=actions_BHA)
         if self.adapter is None:
             raise ConfigError(
                 "this model takes latent actions alone and its folder has no action_adapter.json; fit one with "
                 "`genie-robot actions MODEL --data FOLDER --write` on a dataset that has actions"
             )
-        return self.adapter.code(actions)
+        return self.adapter.code(actions_BHA)

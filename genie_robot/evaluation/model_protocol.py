@@ -29,7 +29,7 @@ from genie_robot.evaluation.model_eval import ModelEvaluation, evaluate_model
 from genie_robot.evaluation.probe import ProbePair
 from genie_robot.evaluation.st_lpips import SMALLEST, ShiftTolerantLpips, load_st_lpips
 from genie_robot.simulation.action_interface import ActionAdapter, infer_codes
-from genie_robot.simulation.suites import SUITES, Suite
+from genie_robot.simulation.suites import suite_of_size
 
 LONGEST_HORIZON = 64
 NO_PROBE = "no state probe was given; wanted one that reads these pictures; give --probe"
@@ -98,10 +98,10 @@ class Protocol:
             return
         names = self.probes.judge.state_names
         for size in {e.state_TS.shape[-1] for e in self.episodes if e.state_TS is not None} & STATE_SIZES:
-            suite = _suite_of(size)
+            suite = suite_of_size(size)
             if names != suite.state_names:
                 raise ConfigError(
-                    f"the probe reads the {len(names)} numbers of the suite {_suite_of(len(names)).name}, but the data have "
+                    f"the probe reads the {len(names)} numbers of the suite {suite_of_size(len(names)).name}, but the data have "
                     f"states of {size} numbers, of the suite {suite.name}; give --probe weights/{suite.name}-probe, or none"
                 )
 
@@ -120,23 +120,27 @@ class Protocol:
     def _clips(self, frames: int) -> HeldOut:
         return collect_clips(self.episodes, clips=self.clips, frames=frames, seed=self.config.seed)
 
-    def _drive(self, clips: HeldOut) -> tuple[RobotDrive, np.ndarray]:
-        """How robot actions drive the model, and those of the clips' imagined steps (B, H, 7)."""
+    def _drive(self, clips: HeldOut) -> tuple[RobotDrive, np.ndarray, np.ndarray | None]:
+        """How robot actions drive the model, those of the clips' imagined steps (B, H, 7), and the states before them."""
         if clips.actions_BSA is None:
             raise DataError(NO_ACTIONS)
-        return RobotDrive(self.model, self.adapter), clips.actions_BSA[:, self.config.prompt_frames - 1 :]
+        last = self.config.prompt_frames - 1
+        starts_BK = None if clips.states_BTS is None else clips.states_BTS[:, last]
+        return RobotDrive(self.model, self.adapter), clips.actions_BSA[:, last:], starts_BK
 
     def _robot_delta(
         self, clips: HeldOut, network: ShiftTolerantLpips | None, say: Progress
     ) -> dict[str, Any]:
         """Delta PSNR of the clips' own robot actions against those of other episodes."""
         config = self.config
-        drive, actions = self._drive(clips)
-        inputs = drive.inputs(actions)
+        drive, actions, starts = self._drive(clips)
+        inputs = drive.inputs(actions, starts)
         prompts, future = np.split(clips.video_BTYXC, [config.prompt_frames], axis=1)
         own = films(self.model, prompts, inputs[:, :T4], config)[:, T4]
         rng = np.random.default_rng(config.seed)
-        others = [inputs[of_another_episode(len(inputs), rng)] for _ in range(config.draws)]
+        others = [
+            drive.inputs(actions[of_another_episode(len(inputs), rng)], starts) for _ in range(config.draws)
+        ]
         delta = measure_delta(
             self.model, prompts, future[:, T4 - 1], own, others, config, network=network, say=say
         )
@@ -198,8 +202,8 @@ class Protocol:
             return self._one_drift(report, "latent", clips, codes).metrics
 
         def robot() -> dict[str, Any]:
-            drive, actions = self._drive(clips)
-            drift = self._one_drift(report, "robot", clips, drive.inputs(actions))
+            drive, actions, starts = self._drive(clips)
+            drift = self._one_drift(report, "robot", clips, drive.inputs(actions, starts))
             result = {"interface": drive.interface, **drift.metrics}
             if self.probes is not None:
                 probe = self.probes.judge
@@ -222,20 +226,16 @@ class Protocol:
     def _counterfactual(self, clips: HeldOut) -> dict[str, Any]:
         if self.probes is None:
             raise ConfigError(NO_PROBE)
-        drive, actions = self._drive(clips)
+        drive, actions, _ = self._drive(clips)
         if clips.states_BTS is None:
             raise DataError(NO_STATES)
         if importlib.util.find_spec("mujoco") is None:
             raise ConfigError("MuJoCo is not installed; pip install 'genie_robot[sim]'")
-        suite = _suite_of(clips.states_BTS.shape[-1])
+        suite = suite_of_size(clips.states_BTS.shape[-1])
         return {
             "interface": drive.interface,
             **counterfactual_pairs(self.model, suite, actions, drive.inputs, self.probes.judge, self.config),
         }
-
-
-def _suite_of(state_size: int) -> Suite:
-    return next(suite for suite in SUITES.values() if len(suite.state_names) == state_size)
 
 
 def _optional(load: Callable[[], Any], name: str, missing: dict[str, str]) -> Any:

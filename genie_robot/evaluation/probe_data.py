@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from genie_robot.errors import DataError
+from genie_robot.simulation.commands import COMMAND_SIZE, commands, poses_of
 from genie_robot.simulation.suites import SUITES, Suite
 
 PROMPT, IMAGINED = 3, 5
@@ -36,6 +37,19 @@ class LabelledFrames:
     actions_FA: np.ndarray
     lengths_E: tuple[int, ...]
     tasks_E: tuple[str, ...]
+
+    def robot_actions(self, width: int) -> np.ndarray:
+        """What leads a world model that takes `width` numbers of a robot action: float32 (F, width).
+
+        7: the actions. 12: with the poses that they command (`simulation.commands`).
+        """
+        if width != COMMAND_SIZE:
+            return self.actions_FA
+        rows = [
+            commands(poses_of(self.states_FS[at], self.suite.state_names), self.actions_FA[at : at + size])
+            for at, size in zip(self.starts_E, self.lengths_E, strict=True)
+        ]
+        return np.concatenate(rows)
 
     @property
     def starts_E(self) -> np.ndarray:
@@ -141,6 +155,8 @@ def imagine_over(
     import genie_robot
 
     model = genie_robot.load(world_model)
+    width = model.config.dynamics.robot_action_dim
+    robot_FR = data.robot_actions(width)
     clip = PROMPT + IMAGINED
     starts = np.concatenate(
         [
@@ -154,8 +170,8 @@ def imagine_over(
     for k in tqdm(range(0, len(starts), 64), "imagine"):
         index_BT = starts[k : k + 64, None] + np.arange(clip)
         video = data.frames_FYXC[index_BT]
-        if model.config.dynamics.robot_action_dim:
-            steps = model.action_rows(robot_BR=data.actions_FA[index_BT])
+        if width:
+            steps = model.action_rows(robot_BR=robot_FR[index_BT])
         else:
             steps, _ = model.infer_actions(video)
         session = genie_robot.WorldSession(model, seed=seed + k)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from genie_robot.models.world_model import WorldModel
+from genie_robot.simulation.commands import poses_of
 from genie_robot.simulation.interfaces import ActionInterface, still_open
 from genie_robot.simulation.suites import Suite
 from genie_robot.simulation.world_session import WorldSession
@@ -87,7 +88,7 @@ class MujocoWorld:
     ) -> None:
         self._envs = [suite.make_env(task) for _ in seeds_B]
         self._seeds_B, self._interface = seeds_B, interface
-        self._opening = suite.state_names.index(OPENING)
+        self._opening, self._state_names = suite.state_names.index(OPENING), suite.state_names
 
     @property
     def states_BK(self) -> np.ndarray:
@@ -100,7 +101,7 @@ class MujocoWorld:
         self._images = np.stack([image for image, _ in first])
         self._states = [info["state"] for _, info in first]
         if self._interface is not None:
-            self._interface.reset(len(first))
+            self._interface.reset(len(first), poses_of(self.states_BK, self._state_names))
         return self._images
 
     def step(self, actions_BA: np.ndarray) -> np.ndarray:
@@ -136,6 +137,7 @@ class ImaginedWorld:
         self._interface, self._starts, self._copies = interface, starts, copies
         self._prompted = WorldSession(model, maskgit_steps=maskgit_steps, temperature=temperature)
         self._opening = suite.state_names.index(OPENING)
+        self._poses_BP = poses_of(starts.states_SK, suite.state_names).repeat(copies, axis=0)
 
     def reset(self) -> np.ndarray:
         """Begin; the prompts are encoded once and forked."""
@@ -144,7 +146,7 @@ class ImaginedWorld:
         self._session = self._prompted.fork(copies)
         self._images = starts.images_SYXC.repeat(copies, axis=0)
         self._open_B = (starts.states_SK[:, self._opening] > 0.5).repeat(copies)
-        self._interface.reset(len(self._images))
+        self._interface.reset(len(self._images), self._poses_BP)
         return self._images
 
     def step(self, actions_BA: np.ndarray) -> np.ndarray:

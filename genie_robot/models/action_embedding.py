@@ -127,17 +127,21 @@ class MixedEmbedding(nn.Module):
         parts[2] = parts[2] if robot_BSR is None else robot_BSR.float()
         return torch.cat(parts, dim=-1)
 
+    def standardised_robot(self, rows_BTW: Tensor) -> Tensor:
+        """What rows say of the robot's action, (B,T,R), standardised; NaN where it is not known."""
+        return (rows_BTW[..., -self.widths[2] :] - self.robot_mean_R) / self.robot_scale_R
+
     def forward(self, actions: Tensor) -> Tensor:
         """Codes (B,T) int64 or rows (B,T,W) float -> (B,T,D)."""
         if not actions.is_floating_point():
             rows = self.rows(code_digits(actions, self.num_codes, self.num_codebooks))
             actions = rows.masked_fill((actions == self.no_action)[..., None], float("nan"))
         kind = self.codes.dtype
-        codes, vectors, robot = actions.split(self.widths, dim=-1)
+        codes, vectors, _ = actions.split(self.widths, dim=-1)
         total = codes.nan_to_num().to(kind) @ self.codes
         for part, network in (
             (vectors, self.vector),
-            ((robot - self.robot_mean_R) / self.robot_scale_R, self.robot),
+            (self.standardised_robot(actions), self.robot),
         ):
             is_known = ~part.isnan().any(-1, keepdim=True)
             total = total + network(part.nan_to_num().to(kind)) * is_known
@@ -147,3 +151,41 @@ class MixedEmbedding(nn.Module):
     def flops(self) -> int:
         """Of one action."""
         return 2 * sum(weight.numel() for weight in self.parameters() if weight.ndim == 2)
+
+
+class ActionMap(nn.Module):
+    """What a robot's action means at each place of the image: a small network of the action and the place.
+
+    An action that says where the arm is (`simulation.commands`) says which patches will show it; one vector for the whole
+    frame leaves that to be worked out by every token. GigaWorld-1 (arXiv 2607.02642) draws such a map by the camera's
+    calibration; this one is learned.
+    """
+
+    place_NC: Tensor
+
+    def __init__(self, robot_dim: int, grid: tuple[int, int], dim: int, hidden: int = 192) -> None:
+        super().__init__()
+        sides = (torch.linspace(-1, 1, side) for side in grid)
+        place_NC = torch.stack([axis.flatten() for axis in torch.meshgrid(*sides, indexing="ij")], dim=-1)
+        self.register_buffer("place_NC", place_NC, persistent=False)
+        self.robot, self.place = nn.Linear(robot_dim, hidden), nn.Linear(2, hidden, bias=False)
+        self.middle, self.out = nn.Linear(hidden, dim), nn.Linear(dim, dim)
+        with torch.no_grad():
+            # Ridges that are a patch or two wide, anywhere in the image and in the space of actions.
+            self.robot.weight.normal_()
+            self.robot.bias.normal_()
+            self.place.weight.normal_(std=3.0)
+            self.out.weight.mul_(0.1)
+
+    def forward(self, robot_BTR: Tensor) -> Tensor:
+        """Standardised robot actions (B,T,R) -> (B,T,N,D); zeros where an action is not known (NaN)."""
+        is_known = ~robot_BTR.isnan().any(-1, keepdim=True)
+        action_BTH = self.robot(robot_BTR.nan_to_num().to(self.robot.weight.dtype))
+        hidden_BTNH = F.silu(action_BTH[:, :, None] + self.place(self.place_NC.to(action_BTH.dtype)))
+        return self.out(F.silu(self.middle(hidden_BTNH))) * is_known[:, :, None]
+
+    def flops(self) -> int:
+        """Of one frame."""
+        tokens = len(self.place_NC)
+        per_token = self.place.weight.numel() + self.middle.weight.numel() + self.out.weight.numel()
+        return 2 * (self.robot.weight.numel() + tokens * per_token)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genie_robot.config import DynamicsConfig, LatentActionConfig
-from genie_robot.models.action_embedding import CodeEmbedding, MixedEmbedding, VectorEmbedding
+from genie_robot.models.action_embedding import ActionMap, CodeEmbedding, MixedEmbedding, VectorEmbedding
 from genie_robot.models.masking import Generators, add_noise, draw_masks, two_stream_mask, uniform
 from genie_robot.nn.cache import TemporalCache
 from genie_robot.nn.level_tables import LevelEmbedding, LevelHead
@@ -51,6 +51,7 @@ class Dynamics(nn.Module):
             self.embed_token = nn.Embedding(codebook_size + 1, dim)
             nn.init.normal_(self.embed_token.weight, std=0.02)
         self.embed_action = _embedding(config, actions)
+        self.action_map = ActionMap(config.robot_action_dim, grid, dim) if config.robot_action_dim else None
         self.transformer = STTransformer(
             config.transformer,
             grid,
@@ -63,6 +64,9 @@ class Dynamics(nn.Module):
     def _hidden(self, tokens_BTN: Tensor, actions_BT: Tensor, **options: Any) -> Tensor:
         """Tokens and actions through the transformer: (B,T,N,D)."""
         x_BTND, action_BTD = self.embed_token(tokens_BTN), self.embed_action(actions_BT)
+        if isinstance(self.embed_action, MixedEmbedding) and actions_BT.is_floating_point():
+            assert self.action_map is not None
+            x_BTND = x_BTND + self.action_map(self.embed_action.standardised_robot(actions_BT))
         if self.config.action_mode == "adaln":
             return self.transformer(x_BTND, condition_BTD=action_BTD, **options)
         if self.config.action_mode == "prepend":
@@ -176,7 +180,7 @@ class Dynamics(nn.Module):
         """
         return (
             self.transformer.flops(frames, past)
-            + frames * self.embed_action.flops()
+            + frames * (self.embed_action.flops() + (self.action_map.flops() if self.action_map else 0))
             + self._head_flops(frames)
         )
 

@@ -18,6 +18,7 @@ from genie_robot.config import TEMPERATURE
 from genie_robot.errors import ActionError, ConfigError
 from genie_robot.models.world_model import WorldModel
 from genie_robot.simulation.action_interface import ACTION_SIZE
+from genie_robot.simulation.commands import poses_of
 from genie_robot.simulation.interfaces import ActionInterface, check_actions, load_interface, still_open
 from genie_robot.simulation.mujoco.tasks import MAX_STEPS
 from genie_robot.simulation.success import SUSTAIN
@@ -45,7 +46,8 @@ class ImaginedEnv(gymnasium.Env):
     the model: an ActionInterface, or its name ("m0", "m2", ...) where `model` is a folder.
     judge: images -> states (such as `load_probe(folder).judge`); without one there is no success and the reward is 0.
     `reset(options={"frames": uint8 (T, Y, X, 3)})` prompts with given frames; otherwise the first image of the suite's
-    simulator under the same seed is the prompt (this needs the `sim` extra). `options={"task": ...}` changes the task.
+    simulator under the same seed is the prompt (this needs the `sim` extra). A model that is led by commanded poses wants
+    the gripper's `options={"pose": (x, y, z, yaw, opening)}` with given frames. `options={"task": ...}` changes the task.
     `info` holds `task`, and with a judge `state`, `is_success` and `goal_distance_m`, all as the judge sees them.
     """
 
@@ -98,12 +100,14 @@ class ImaginedEnv(gymnasium.Env):
             self.task = self.suite.check_task(options["task"])
         episode_seed = seed if seed is not None else int(self.np_random.integers(2**31))
         frames, self._is_open = options.get("frames"), np.array([True])
+        poses_BP = None if "pose" not in options else np.asarray(options["pose"], dtype=np.float64)[None]
         if frames is None:
             image, info = self._simulator().reset(seed=episode_seed)
             frames, opening = image[None], self.suite.state_names.index("gripper_opening")
             self._is_open = info["state"][[opening]] > 0.5
+            poses_BP = poses_of(info["state"], self.suite.state_names)[None]
         self._frame = self._session.reset(frames, seed=episode_seed)
-        self.interface.reset(1)
+        self.interface.reset(1, poses_BP)
         self._streak = 0
         return self._frame, self._info()
 

@@ -91,3 +91,14 @@ def get_suite(name: str) -> Suite:
     if name not in SUITES:
         raise ConfigError(f"suite is {name!r}, wanted one of {', '.join(SUITES)}; choose one of these")
     return SUITES[name]
+
+
+def suite_of_size(state_size: int) -> Suite:
+    """Return the suite whose states have so many numbers; ConfigError when there is none."""
+    for suite in SUITES.values():
+        if len(suite.state_names) == state_size:
+            return suite
+    known = ", ".join(f"{len(suite.state_names)} ({suite.name})" for suite in SUITES.values())
+    raise ConfigError(
+        f"got states of {state_size} numbers, wanted {known}, as `genie-robot data generate` writes them"
+    )

@@ -14,6 +14,7 @@ from genie_robot.data.held_out import chosen_episodes
 from genie_robot.data.mixture import Mixture, Part, load_mixture, open_parts
 from genie_robot.data.rlds import EpisodeSource
 from genie_robot.errors import DataError
+from genie_robot.simulation.commands import COMMAND_SIZE
 from genie_robot.training.parallel import Processes
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ def _cache(
         image_key=part.image_key or data.image_key or None,
         rate_hz=config.model.video.rate_hz,
         label_share=label_share,
+        commanded_poses=config.model.dynamics.robot_action_dim == COMMAND_SIZE and label_share > 0,
         max_bad_share=data.max_bad_share,
         workers=data.workers,
     )

@@ -17,7 +17,9 @@ from genie_robot.data.clips import ClipCache
 from genie_robot.data.labels import is_labelled, standardised, statistics
 from genie_robot.data.loader import ClipLoader
 from genie_robot.data.open import open_dataset
+from genie_robot.data.rlds_writer import write_dataset
 from genie_robot.errors import ConfigError, DataError
+from genie_robot.simulation.commands import COMMAND_SIZE, POSE_NAMES, commands, poses_of
 
 Write = Callable[..., Path]
 LENGTHS = [5, 1, 0, 9, 4, 3, 6, 7]
@@ -152,3 +154,41 @@ def test_absurd_motions_do_not_squeeze_the_others_and_rare_grasps_stay() -> None
     assert standard[:, 0].std() == pytest.approx(1, abs=0.05)
     assert np.abs(standard[:, :6]).max() < 4
     assert (standard[::200, 6] > 10).all()
+
+
+def simulated(root: Path, names: tuple[str, ...]) -> Path:
+    draw = np.random.default_rng(0)
+
+    def episode() -> dict[str, Any]:
+        frame = draw.integers(90, 160, (1, 24, 32, 3), dtype=np.uint8)
+        return {
+            "frames_TYXC": np.repeat(frame, 6, axis=0),
+            "actions": draw.uniform(-1, 1, (6, 7)).astype(np.float32),
+            "state": draw.uniform(0.3, 0.5, (6, len(names))).astype(np.float32),
+        }
+
+    splits = {"train": [episode() for _ in range(3)], "val": [episode()]}
+    return write_dataset(root, "simulated", "1.0.0", splits, (24, 32), rate_hz=5.0, state_names=names)
+
+
+def test_with_each_action_goes_the_pose_that_it_commands(tmp_path: Path) -> None:
+    folder = simulated(tmp_path / "data", POSE_NAMES)
+    cache = build_clip_cache(folder, tmp_path / "cache", 24, 32, label_share=1.0, commanded_poses=True)
+    assert cache.label_size == COMMAND_SIZE and cache.actions_FA is not None
+    episodes = open_dataset(folder).episodes(actions=True, state=True)
+    for entry, episode in zip(cache, episodes, strict=True):
+        stored = cache.actions_FA[entry.offset : entry.offset + entry.num_frames]
+        assert episode.state_TS is not None and episode.actions_TA is not None
+        wanted = commands(poses_of(episode.state_TS[0], POSE_NAMES), episode.actions_TA)
+        np.testing.assert_array_equal(stored[:-1], wanted[:-1])
+    other = build_clip_cache(folder, tmp_path / "plain", 24, 32, label_share=1.0)
+    assert other.label_size == 7 and other.hash != cache.hash
+
+
+def test_poses_want_named_states_and_every_action(tmp_path: Path) -> None:
+    strange = simulated(tmp_path / "strange", ("a", "b"))
+    with pytest.raises(DataError, match="which pose is commanded"):
+        build_clip_cache(strange, tmp_path / "one", 24, 32, label_share=1.0, commanded_poses=True)
+    folder = simulated(tmp_path / "data", POSE_NAMES)
+    with pytest.raises(ConfigError, match="rate_hz as recorded"):
+        build_clip_cache(folder, tmp_path / "two", 24, 32, rate_hz=2.5, label_share=1.0, commanded_poses=True)

@@ -177,9 +177,9 @@ def perfect(monkeypatch: pytest.MonkeyPatch):
         outcome = counterfactual._outcome
 
         def spy(env, seed, sequence):
-            image, state = outcome(env, seed, sequence)
-            ends.append(state)
-            return image, state
+            image, first, last = outcome(env, seed, sequence)
+            ends.append(last)
+            return image, first, last
 
         def imagined(model, prompts, inputs, config):
             side = ends[imagined.calls :: 2]
@@ -190,7 +190,7 @@ def perfect(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(counterfactual, "_outcome", spy)
         monkeypatch.setattr(counterfactual, "imagine", imagined)
         return counterfactual.counterfactual_pairs(
-            None, get_suite("tabletop"), actions, lambda a: a, lambda x: sign * x, CONFIG, pairs=4
+            None, get_suite("tabletop"), actions, lambda a, starts: a, lambda x: sign * x, CONFIG, pairs=4
         )
 
     return measure

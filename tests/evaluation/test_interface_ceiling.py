@@ -20,7 +20,7 @@ class Deaf(NativeInterface):
         super().__init__()
         self.resets = self.steps = 0
 
-    def reset(self, batch: int) -> None:
+    def reset(self, batch: int, poses_BP: np.ndarray | None = None) -> None:
         self.resets += 1
 
     def executed(self, actions_BA: np.ndarray, images_BYXC: np.ndarray, is_open_B: np.ndarray) -> np.ndarray:

@@ -14,6 +14,8 @@ from genie_robot.evaluation.imagination import ModelEvalConfig, RobotDrive
 from genie_robot.evaluation.model_eval import strip_picture
 from genie_robot.evaluation.model_page import NUMBERS, lookup, render
 from genie_robot.evaluation.model_protocol import ModelReport, Protocol
+from genie_robot.simulation.commands import COMMAND_SIZE, commands, poses_of
+from genie_robot.simulation.suites import get_suite
 from tests.small_models import small_world_model
 
 CONFIG = ModelEvalConfig(prompt_frames=1, horizon=4, draws=1, maskgit_steps=1, batch_size=8)
@@ -61,6 +63,16 @@ def test_native_actions_drive_the_model_and_have_their_own_numbers(
     assert metrics["linear_probes"]["codes"]["r2"]["dx"] is not None
     rows = RobotDrive(native.model).inputs(episodes[0].actions_TA[None])
     assert rows.shape[:2] == (1, 12) and np.array_equal(rows[0, :, -7:], episodes[0].actions_TA)
+
+
+def test_a_model_that_is_led_by_poses_wants_the_states_that_they_begin_at(episodes: list) -> None:
+    drive = RobotDrive(small_world_model(robot_action_dim=COMMAND_SIZE))
+    actions, start = episodes[0].actions_TA[None], episodes[0].state_TS[:1]
+    rows = drive.inputs(actions, start)
+    wanted = commands(poses_of(start, get_suite("tabletop").state_names), actions)
+    assert np.array_equal(rows[..., -COMMAND_SIZE:], wanted)
+    with pytest.raises(DataError, match="no true states"):
+        drive.inputs(actions)
 
 
 def test_the_coarsest_codes_of_a_model_with_several_codebooks_are_tried(

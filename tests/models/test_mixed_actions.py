@@ -8,9 +8,10 @@ import torch
 
 from genie_robot.config import DynamicsConfig
 from genie_robot.errors import ActionError, ConfigError
-from genie_robot.models.action_embedding import MixedEmbedding
+from genie_robot.models.action_embedding import ActionMap, MixedEmbedding
 from genie_robot.models.world_model import WorldModel
 from genie_robot.nn.quantize import code_digits
+from genie_robot.sampling.context import CachedContext, RecomputedContext
 from genie_robot.simulation.world_session import WorldSession
 from genie_robot.training.action_rows import PROMPT_SHARE, KnownActions, drawn_rows, robot_rows
 from tests.small_models import small_world_model
@@ -55,6 +56,36 @@ def test_robot_actions_are_standardised_inside(embedding: MixedEmbedding) -> Non
     embedding.standardise(np.full(7, 2.0), np.array([3.0] * 6 + [0.0]))
     scale = torch.tensor([3.0] * 6 + [1.0])  # a number that never changes is not divided by nothing
     torch.testing.assert_close(embedding(embedding.rows(robot_BSR=raw * scale + 2.0)), before)
+
+
+def test_an_action_map_differs_from_place_to_place_and_is_nothing_without_an_action() -> None:
+    torch.manual_seed(0)
+    maps = ActionMap(robot_dim=7, grid=(4, 6), dim=16)
+    robot = torch.randn(2, 3, 7)
+    robot[1, 2] = float("nan")
+    out = maps(robot)
+    assert out.shape == (2, 3, 24, 16) and (out[1, 2] == 0).all()
+    assert (out[0, 0, 0] != out[0, 0, 23]).any() and (out[0, 0] != out[0, 1]).any()
+
+
+def test_cached_frames_led_by_robot_actions_are_the_recomputed_ones() -> None:
+    dynamics = small_world_model(robot_action_dim=12).double().dynamics
+    with torch.no_grad():
+        for parameter in dynamics.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    embedding = dynamics.embed_action
+    assert isinstance(embedding, MixedEmbedding)
+    tokens, new = torch.randint(32, (2, 2, 16)), torch.randint(33, (2, 16))
+    rows = embedding.rows(robot_BSR=torch.randn(2, 2, 12)).double()
+    produced = dynamics.produced_by(rows)
+    contexts = CachedContext(dynamics), RecomputedContext(dynamics)
+    for context in contexts:
+        context.append(tokens, produced[:, :2])
+    cached, recomputed = (context.logits(new, rows[:, 1]) for context in contexts)
+    torch.testing.assert_close(cached, recomputed, rtol=0, atol=1e-11)
+    turned = rows[:, 1].clone()
+    turned[:, -1] += 1.0
+    assert (contexts[0].logits(new, turned) != cached).any()
 
 
 def test_clips_are_led_by_the_stated_shares(embedding: MixedEmbedding) -> None:

@@ -10,6 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from genie_robot.errors import ActionError, ConfigError, ImageError
 from genie_robot.models.world_model import WorldModel
 from genie_robot.simulation.action_interface import fit_adapter
+from genie_robot.simulation.commands import COMMAND_SIZE, commands, poses_of
 from genie_robot.simulation.imagined_env import ENV_ID, ImaginedEnv, register_envs
 from genie_robot.simulation.interfaces import NativeInterface, TableInterface
 from genie_robot.simulation.mujoco.behaviours import KEYS, key_action
@@ -125,6 +126,24 @@ def test_manipulation_with_the_robots_own_actions() -> None:
     assert np.array_equal(again, session.step(model.action_rows(robot_BR=action[None])))
     env.reset(seed=3, options={"task": "push"})
     assert env.task == "push"
+    env.close()
+
+
+def test_a_model_that_is_led_by_poses_is_told_where_the_gripper_begins() -> None:
+    model = small_world_model(robot_action_dim=COMMAND_SIZE)
+    env = ImaginedEnv(model, "reach", suite="manipulation", interface=NativeInterface(model), maskgit_steps=1)
+    env.reset(seed=3)
+    suite = get_suite("manipulation")
+    prompt, info = suite.make_env("reach").reset(seed=3)
+    session = WorldSession(model, maskgit_steps=1)
+    session.reset(prompt[None], seed=3)
+    actions = np.full((2, 7), 0.4, np.float32)
+    rows = model.action_rows(robot_BR=commands(poses_of(info["state"], suite.state_names), actions))
+    for action, row in zip(actions, rows, strict=True):
+        assert np.array_equal(env.step(action)[0], session.step(row[None]))
+    with pytest.raises(ConfigError, match="start poses"):
+        env.reset(options={"frames": prompt[None]})
+    env.reset(options={"frames": prompt[None], "pose": (0.4, 0.0, 0.1, 0.0, 1.0)})
     env.close()
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from genie_robot.data.episode import Episode
 from genie_robot.errors import ActionError, ConfigError, DataError, ModelFolderError
 from genie_robot.simulation.action_interface import fit_adapter
+from genie_robot.simulation.commands import COMMAND_SIZE, commands
 from genie_robot.simulation.interfaces import (
     CodeDictionary,
     ImageFeatures,
@@ -78,6 +79,24 @@ def test_native_actions_pass_as_they_are(mixed_model: Any) -> None:
     np.testing.assert_array_equal(interface.executed(actions, nothing, np.ones(2, bool)), actions)
     rows = interface.encode(actions, nothing, np.ones(2, bool))
     np.testing.assert_array_equal(rows, mixed_model.action_rows(robot_BR=actions))
+
+
+def test_a_model_that_is_led_by_poses_gets_those_that_the_actions_command() -> None:
+    model = small_world_model(robot_action_dim=COMMAND_SIZE)
+    interface, nothing = NativeInterface(model), np.zeros((2, 64, 64, 3), np.uint8)
+    starts = np.array([[0.4, 0.0, 0.1, 0.0, 1.0], [0.3, 0.1, 0.2, 0.3, 0.0]])
+    actions = np.random.default_rng(0).uniform(-1, 1, (2, 5, 7)).astype(np.float32)
+    wanted = model.action_rows(robot_BR=commands(starts, actions))
+    for _ in range(2):  # a reset forgets where the last episode ended
+        interface.reset(2, starts)
+        for step in range(5):
+            rows = interface.encode(actions[:, step], nothing, np.ones(2, bool))
+            np.testing.assert_allclose(rows, wanted[:, step], rtol=0, atol=1e-6)
+    with pytest.raises(ConfigError, match="got start poses none"):
+        interface.reset(2)
+    with pytest.raises(ConfigError, match="reset"):
+        NativeInterface(model).encode(actions[:, 0], nothing, np.ones(2, bool))
+    np.testing.assert_array_equal(interface.executed(actions[:, 0], nothing, np.ones(2, bool)), actions[:, 0])
 
 
 def test_native_refuses_a_model_of_latent_actions_alone() -> None:

@@ -40,18 +40,18 @@ class Optimism:
 def replay(
     model: WorldModel,
     frames_BTYXC: np.ndarray,
-    actions_BTA: np.ndarray,
+    robot_BTR: np.ndarray,
     *,
     seed: int = 0,
     maskgit_steps: int = 8,
 ) -> np.ndarray:
     """Films imagined from the first frames of true ones with their actions, open loop; uint8 (B, T, Y, X, 3).
 
-    Robot actions where the model takes them, else the latent actions that it infers from the true films, which tells it
-    more: then the figure is a lower bound.
+    robot_BTR: as by `LabelledFrames.robot_actions` for the model. It is led by them where it takes robot actions, else by the
+    latent actions that it infers from the true films, which tells it more: then the figure is a lower bound.
     """
     if model.config.dynamics.robot_action_dim:
-        steps = model.action_rows(robot_BR=actions_BTA)
+        steps = model.action_rows(robot_BR=robot_BTR)
     else:
         steps, _ = model.infer_actions(frames_BTYXC)
     session = genie_robot.WorldSession(model, seed=seed, maskgit_steps=maskgit_steps)
@@ -70,7 +70,7 @@ def optimism(
     maskgit_steps: int = 8,
 ) -> dict[str, Optimism]:
     """Replay labelled films and judge them, by task. Failures are verified: they fail by MuJoCo's own states."""
-    result = {}
+    result, robot_FR = {}, data.robot_actions(model.config.dynamics.robot_action_dim)
     for task, index_BT in films_by_task(data):
         true_B = is_success(data.suite, task, data.states_FS[index_BT])
         judged, invalid = [], []
@@ -79,7 +79,7 @@ def optimism(
             films = replay(
                 model,
                 data.frames_FYXC[part],
-                data.actions_FA[part],
+                robot_FR[part],
                 seed=seed + k,
                 maskgit_steps=maskgit_steps,
             )

@@ -1,7 +1,7 @@
 """Action interfaces: from robot actions to what drives a world model, and back.
 
     interface = load_interface("weights/manipulation-tiny", "m1:8x2", model)
-    interface.reset(batch=16)
+    interface.reset(16, poses_of(states_BK, suite.state_names))    # poses: m2 alone looks at them
     frames = session.step(interface.encode(actions_BA, frames, is_open_B))
 
 m0            one of Genie's latent codes, by tables that never look at the image
@@ -9,7 +9,7 @@ m1:8          an adapter (robot action, image) -> the model's latent action: one
 m1:8x2        two residual codes
 m1:8x3        or three, the finer ones of small steps,
 m1:continuous or the vector before the quantizer; all with error feedback
-m2            the robot action itself: the default of an evaluation
+m2            the robot action itself, and the pose that it commands: the default of an evaluation
 """
 
 from genie_robot.simulation.interfaces.adapter import LatentAdapter

@@ -51,7 +51,7 @@ class TableInterface:
             digest.update(np.ascontiguousarray(part, dtype=np.float64).tobytes())
         self.hash = digest.hexdigest()[:12]
 
-    def reset(self, batch: int) -> None:
+    def reset(self, batch: int, poses_BP: np.ndarray | None = None) -> None:
         """Nothing is carried over."""
 
     def encode(self, actions_BA: np.ndarray, images_BYXC: np.ndarray, is_open_B: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ class LatentInterface:
         self.hash = hashlib.sha256(parts.encode()).hexdigest()[:12]
         self._carry_BA = np.zeros((0, 7), np.float32)
 
-    def reset(self, batch: int) -> None:
+    def reset(self, batch: int, poses_BP: np.ndarray | None = None) -> None:
         """Begin `batch` episodes with nothing carried over."""
         self._carry_BA = np.zeros((batch, 7), np.float32)
 

@@ -28,8 +28,12 @@ class ActionInterface(Protocol):
     hash: str
     looks: bool
 
-    def reset(self, batch: int) -> None:
-        """Begin `batch` episodes: what is carried from step to step is forgotten."""
+    def reset(self, batch: int, poses_BP: np.ndarray | None = None) -> None:
+        """Begin `batch` episodes: what is carried from step to step is forgotten.
+
+        poses_BP: gripper poses (B, 5) at the start (`simulation.commands`), which a robot knows of itself; wanted by an m2
+        whose model is led by commanded poses.
+        """
         ...
 
     def encode(self, actions_BA: np.ndarray, images_BYXC: np.ndarray, is_open_B: np.ndarray) -> np.ndarray:

@@ -11,16 +11,11 @@ import mujoco
 import numpy as np
 
 from genie_robot.errors import ActionError
+from genie_robot.simulation.commands import next_pose
 from genie_robot.simulation.mujoco import scene as sc
 from genie_robot.simulation.mujoco.render import RayRenderer, View, check_image_hw
-from genie_robot.simulation.mujoco.tasks import STEP_M, WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 
 ACTION_SIZE = 7
-GRIPPER_THRESHOLD = 0.5
-TURN_RAD = 0.35
-"""How far a full-size yaw action turns the gripper in one step [rad]."""
-MAX_YAW_RAD = 0.80
-"""The gripper turns this far to either side: all that a gripper with two planes of symmetry needs."""
 RAMP_CHUNKS = 10
 RAMP_END = 0.6
 """Share of a step after which the joint targets have arrived; the rest lets the arm settle."""
@@ -103,11 +98,10 @@ class ArmSimulator:
     def start(self, model: mujoco.MjModel, view: View, ee_start_m: np.ndarray, is_open: bool) -> None:
         """Start an episode in `model` with the gripper at `ee_start_m` (3,), seen through `view`."""
         self.model, self.data, self._view = model, mujoco.MjData(model), view
-        self._commanded, self._yaw = np.array(ee_start_m), 0.0
-        self._opening = 1.0 if is_open else 0.0
+        self._pose = np.array([*ee_start_m, 0.0, 1.0 if is_open else 0.0])
         self.robot.bind(self.model, self.data)
-        self.robot.place(self._commanded, self._yaw, self._opening)
-        self.robot.command(self._commanded, self._yaw, self._opening)
+        self.robot.place(self._pose[:3], self._pose[3], self._pose[4])
+        self.robot.command(self._pose[:3], self._pose[3], self._pose[4])
         self.forward()
         self._renderer: RayRenderer | None = None
 
@@ -118,23 +112,21 @@ class ArmSimulator:
     def step(self, action: np.ndarray) -> None:
         """Apply one robot action (7,) for 0.2 s: world vector, rotation delta (yaw only), gripper."""
         action = check_action(action)
-        start, yaw = self._commanded, self._yaw
-        end = np.clip(start + STEP_M * action[:3], WORKSPACE_LOW_M, WORKSPACE_HIGH_M)
-        turn = TURN_RAD * action[5] if self.turns else 0.0
-        end_yaw = float(np.clip(yaw + turn, -MAX_YAW_RAD, MAX_YAW_RAD))
-        if abs(action[6]) >= GRIPPER_THRESHOLD:
-            self._opening = 0.0 if action[6] > 0 else 1.0
+        if not self.turns:
+            action[5] = 0.0
+        start, end = self._pose, next_pose(self._pose, action)
         for chunk in range(RAMP_CHUNKS):
             share = min(1.0, (chunk + 1) / (RAMP_CHUNKS * RAMP_END))
-            self.robot.command(start + share * (end - start), yaw + share * (end_yaw - yaw), self._opening)
+            now = start + share * (end - start)
+            self.robot.command(now[:3], now[3], end[4])
             mujoco.mj_step(self.model, self.data, sc.SUBSTEPS // RAMP_CHUNKS)
         self.forward()
-        self._commanded, self._yaw = end, end_yaw
+        self._pose = end
 
     @property
     def commanded_m(self) -> np.ndarray:
         """The commanded gripper position (3,) [m]."""
-        return self._commanded.copy()
+        return self._pose[:3].copy()
 
     def frame(self) -> np.ndarray:
         """Return the picture of the present state: uint8 (Y, X, 3)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from genie_robot.simulation.mujoco.manipulation.behaviours import TURN_RAD, Scripted
+from genie_robot.simulation.mujoco.manipulation.behaviours import Scripted
 from genie_robot.simulation.mujoco.manipulation.scripts import PUSH_Z_M, STAGES, Script, is_stopped
 from genie_robot.simulation.mujoco.manipulation.tasks import EE_YAW, PEDESTAL_HEIGHT_M
 from genie_robot.simulation.mujoco.tasks import (
@@ -15,6 +15,7 @@ from genie_robot.simulation.mujoco.tasks import (
     OBJECT_XY,
     OPENING,
     STEP_M,
+    TURN_RAD,
     WORKSPACE_HIGH_M,
     WORKSPACE_LOW_M,
 )

@@ -12,7 +12,7 @@ from genie_robot.simulation.mujoco import MANIPULATION_IDS, TABLETOP_ID, registe
 from genie_robot.simulation.mujoco.manipulation.behaviours import Scripted
 from genie_robot.simulation.mujoco.manipulation.env import ManipulationEnv, ManipulationSimulator
 from genie_robot.simulation.mujoco.manipulation.tasks import EE_YAW, MAX_STEPS, OBJECT_YAW, TASKS
-from genie_robot.simulation.mujoco.simulator import MAX_YAW_RAD, TURN_RAD
+from genie_robot.simulation.mujoco.tasks import MAX_YAW_RAD, TURN_RAD
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -35,12 +35,12 @@ from genie_robot.simulation.mujoco.tasks import (
     OBJECT_XY,
     OPENING,
     STEP_M,
+    TURN_RAD,
     WORKSPACE_HIGH_M,
     WORKSPACE_LOW_M,
 )
 
 CONTROLS: tuple[str, ...] = ("keyboard", "free")
-TURN_RAD = 0.35
 AIM_ERROR_M: dict[str, float] = {
     "reach": 0.055,
     "push": 0.035,

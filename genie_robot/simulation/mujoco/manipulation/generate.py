@@ -33,8 +33,7 @@ from genie_robot.simulation.mujoco.manipulation.tasks import (
 from genie_robot.simulation.mujoco.production import check_counts, check_mix, produce, random_streams
 from genie_robot.simulation.mujoco.render import check_image_hw
 from genie_robot.simulation.mujoco.scene import CONTROL_DT_S
-from genie_robot.simulation.mujoco.simulator import TURN_RAD
-from genie_robot.simulation.mujoco.tasks import STEP_M
+from genie_robot.simulation.mujoco.tasks import STEP_M, TURN_RAD
 
 VERSION = "1.0.0"
 PLAY = "play"

@@ -184,6 +184,9 @@ class DynamicsConfig:
     own_history: float = (
         0.0  # history=clean: share of clips that go on from the model's own guess of their past
     )
+    memory_share: float = (
+        0.0  # share of clips whose first frame is an earlier one of the film; above 0 the sampler keeps it
+    )
     # Numbers of a robot action that the dynamics takes beside latent ones; 0: latent ones alone; 7: the action; 12: the action
     # and the gripper pose that it commands (simulated data). A training clip is then led by the robot's action, by the
     # vector before the quantizer, by nothing, or by the codes of 1 to all codebooks
@@ -208,7 +211,14 @@ class DynamicsConfig:
         one_of(self, "history", ("clean", "masked"))
         one_of(self, "mask_schedule", ("cosine", "uniform"))
         one_of(self, "mask_rate_per", ("frame", "sample", "batch"))
-        shares_of_clips = ("clean_share", "own_history", "robot_share", "vector_share", "no_action_share")
+        shares_of_clips = (
+            "clean_share",
+            "own_history",
+            "memory_share",
+            "robot_share",
+            "vector_share",
+            "no_action_share",
+        )
         for name in ("full_mask_probability", "token_noise", *shares_of_clips):
             value = getattr(self, name)
             require(0 <= value <= 1, f"DynamicsConfig.{name}", value, "a share between 0 and 1")
@@ -231,6 +241,12 @@ class WorldModelConfig:
             "dynamics.robot_action_dim",
             self.dynamics.robot_action_dim,
             f"0 with latent_action.quantizer={self.latent_action.quantizer}: robot actions stand beside codes (vq or rvq)",
+        )
+        require(
+            self.video.num_frames >= 3 or not self.dynamics.memory_share,
+            "dynamics.memory_share",
+            self.dynamics.memory_share,
+            "0 with video.num_frames below 3, where a window has no room for a remembered frame",
         )
         patches = [("tokenizer", self.tokenizer.patch_size)]
         if self.latent_action.encoder == "st_transformer" and self.latent_action.input == "pixels":

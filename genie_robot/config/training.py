@@ -185,6 +185,13 @@ class TrainConfig:
                 f"and data.tokens={self.data.tokens}, wanted co_training=none and data.tokens=false (labels are read "
                 "with the pictures, the latent actions are finished before)"
             )
+        memory = self.model.dynamics.memory_share
+        if memory and (self.training.co_training != "none" or self.data.tokens):
+            raise ConfigError(
+                f"model.dynamics.memory_share: got {memory} with training.co_training={self.training.co_training} and "
+                f"data.tokens={self.data.tokens}, wanted co_training=none and data.tokens=false (clips with a gap are made "
+                "when they are read, and no latent action leads over a gap)"
+            )
         if self.training.co_training != "none" and self.data.tokens:
             raise ConfigError(
                 f"data.tokens: got True, wanted False with training.co_training={self.training.co_training} "

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_MEMORY = 7  # keeps the draw of a remembered frame apart from others of the same sample
+
 
 class Place(NamedTuple):
     """A row of a batch: number of the sample, its dataset, and the window within that."""
@@ -99,12 +101,14 @@ class ShuffledLoader(Iterator[T]):
 class Clips(NamedTuple):
     """A batch of windows: uint8 video (B,T,Y,X,3), and from caches with labels the robot action of each step.
 
+    `gaps_B`: frames left out between the first and the second frame of each, 0 in a window without a gap.
     `labels_BSA` float32 (B,S,A), standardised (mean 0, deviation 1 over the labelled steps of its cache) or as stored;
     NaN where a step has no label; None when the caches hold no labels.
     """
 
     video_BTYXC: np.ndarray
     labels_BSA: np.ndarray | None
+    gaps_B: np.ndarray
 
 
 class ClipLoader(ShuffledLoader[Clips]):
@@ -113,7 +117,8 @@ class ClipLoader(ShuffledLoader[Clips]):
     A window is `num_frames` frames inside one clip; shorter clips are left out and counted in `skipped_clips`. `weights`
     of the caches (default: 1 each) are shares of the clips, or, `balanced`, factors on the number of windows: with 1 each,
     every window comes equally often. `still_share`: how many of the windows in which nothing moves
-    are kept. `workers`: threads that fill rows. `stored_labels`: labels as stored, not standardised. ConfigError for
+    are kept. `memory_share`: share of the windows whose first frame is an earlier one of their clip, any of them equally often.
+    `workers`: threads that fill rows. `stored_labels`: labels as stored, not standardised. ConfigError for
     numbers below 1, for caches that do not fit together;
     DataError when a cache has no window.
     """
@@ -128,6 +133,7 @@ class ClipLoader(ShuffledLoader[Clips]):
         weights: Sequence[float] | None = None,
         balanced: bool = True,
         still_share: float = 1.0,
+        memory_share: float = 0.0,
         augmentation: Augmentation | None = None,
         rank: int = 0,
         world_size: int = 1,
@@ -138,6 +144,7 @@ class ClipLoader(ShuffledLoader[Clips]):
             raise ConfigError(f"got {num_frames=}, {workers=}; wanted numbers of at least 1")
         self.caches = [caches] if isinstance(caches, ClipCache) else list(caches)
         self.label_size, self.stored_labels = fitting_label_size(self.caches), stored_labels
+        self.memory_share = memory_share
         self.num_frames, self.augmentation = num_frames, augmentation or Augmentation()
         self._windows = [Windows(cache, num_frames, still_share=still_share) for cache in self.caches]
         self.skipped_clips = sum(int((cache.rows["num_frames"] < num_frames).sum()) for cache in self.caches)
@@ -153,15 +160,30 @@ class ClipLoader(ShuffledLoader[Clips]):
         """Number of the first frame of a window in its cache."""
         return int(self._windows[place.dataset].first_frames(np.array([place.window]))[0])
 
+    def remembered_frame(self, place: Place) -> int:
+        """Number of the frame that stands first in a window: its own first one, or an earlier one of the clip."""
+        cache, first = self.caches[place.dataset], self.first_frame(place)
+        draw = np.random.default_rng((self.seed, place.sample, _MEMORY))
+        if draw.random() >= self.memory_share:
+            return first
+        offsets = cache.rows["offset"]
+        start = int(offsets[np.searchsorted(offsets, first, side="right") - 1])
+        return int(draw.integers(start, first)) if start < first else first
+
     def __next__(self) -> Clips:
         """The next batch, as far as it is of this process."""
         cache, steps = self.caches[0], self.num_frames - 1
         video_BTYXC = np.empty((self.rows, self.num_frames, cache.height, cache.width, 3), np.uint8)
         labels_BSA = np.empty((self.rows, steps, self.label_size), np.float32) if self.label_size else None
+        gaps_B = np.zeros(self.rows, np.int64)
 
         def fill(row: int, place: Place) -> None:
             cache, first = self.caches[place.dataset], self.first_frame(place)
             frames = cache.frames_FYXC[first : first + self.num_frames]
+            if self.memory_share:
+                remembered = self.remembered_frame(place)
+                frames = np.concatenate([cache.frames_FYXC[remembered : remembered + 1], frames[1:]])
+                gaps_B[row] = first - remembered
             if self.augmentation:
                 frames = self.augmentation.apply(frames, self.seed, place.sample)
             video_BTYXC[row] = frames
@@ -169,7 +191,7 @@ class ClipLoader(ShuffledLoader[Clips]):
                 labels_BSA[row] = cache.step_labels(first, steps, self.stored_labels)
 
         self._each(fill)
-        return Clips(video_BTYXC, labels_BSA)
+        return Clips(video_BTYXC, labels_BSA, gaps_B)
 
     def _each(self, fill: Callable[[int, Place], None]) -> None:
         places = self.next_places()

@@ -90,6 +90,14 @@ class Dynamics(nn.Module):
         """Actions of the same shape and kind that all say "no action"."""
         return torch.full_like(actions, self.embed_action.none(actions))
 
+    def after_gap(self, actions: Tensor) -> Tensor:
+        """What is known of actions whose frame does not follow the one before it: a robot's own, and no latent one."""
+        if not (isinstance(self.embed_action, MixedEmbedding) and actions.is_floating_point()):
+            return self.without_action(actions)
+        actions = actions.clone()
+        actions[..., : -self.embed_action.widths[2]] = float("nan")
+        return actions
+
     def produced_by(self, actions_BS: Tensor) -> Tensor:
         """Actions of a clip's S = T - 1 steps, moved to the frames that they produce: (B,S,...) -> (B,T,...)."""
         first = actions_BS.new_empty((len(actions_BS), 1, *actions_BS.shape[2:]))

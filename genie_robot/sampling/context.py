@@ -17,7 +17,8 @@ class CachedContext:
     """Finished frames live in the temporal cache; a pass runs the new frame alone.
 
     When the window is full, the older half is dropped and the rest is run again as a fresh window, so that
-    every state is one that training has seen (rolling keys would carry traces of dropped frames).
+    every state is one that training has seen (rolling keys would carry traces of dropped frames). A dynamics that was
+    trained with a remembered frame keeps the very first one: what it shows is not forgotten when it is hidden for long.
     """
 
     def __init__(self, dynamics: Dynamics) -> None:
@@ -44,12 +45,16 @@ class CachedContext:
             self.actions_BT = torch.cat([self.actions_BT, actions_BT], dim=1)
 
     def make_room(self) -> None:
-        """Drop the older half of a full window."""
+        """Drop the older half of a full window, but for the first frame where it is to be remembered."""
         if self.num_frames < self.cache.capacity:
             return
         assert self.tokens_BTN is not None and self.actions_BT is not None
         keep = self.cache.capacity // 2
         tokens, actions = self.tokens_BTN[:, -keep:], self.actions_BT[:, -keep:].clone()
+        if self.dynamics.config.memory_share:
+            actions[:, 0] = self.dynamics.after_gap(actions[:, 0])
+            tokens = torch.cat([self.tokens_BTN[:, :1], tokens], dim=1)
+            actions = torch.cat([self.actions_BT[:, :1], actions], dim=1)
         actions[:, 0] = self.dynamics.without_action(actions[:, 0])
         self.cache, self.tokens_BTN, self.actions_BT = self.dynamics.transformer.new_cache(), None, None
         self.append(tokens, actions)

@@ -16,6 +16,7 @@ class Batch:
 
     video_BTYXC: Tensor | None = None  # float in [0, 1]
     labels_BSA: Tensor | None = None  # robot actions of labelled steps, NaN elsewhere
+    gaps_B: Tensor | None = None  # frames left out after the first one; None: none anywhere
     tokens_BTN: Tensor | None = None
     actions: Tensor | None = None  # latent: (B,S) codes or (B,S,K) vectors
 

@@ -83,7 +83,7 @@ def to_batch(read: Clips | TokenClips, device: torch.device) -> Batch:
     if isinstance(read, TokenClips):
         return Batch(tokens_BTN=move(read.tokens_BTN), actions=move(read.actions))
     labels = None if read.labels_BSA is None else move(read.labels_BSA)
-    return Batch(video_BTYXC=move(read.video_BTYXC).float() / 255, labels_BSA=labels)
+    return Batch(move(read.video_BTYXC).float() / 255, labels, move(read.gaps_B))
 
 
 def build_source(
@@ -111,6 +111,7 @@ def build_source(
         augmentation=Augmentation(data.crop, data.colour),
         workers=data.workers or os.cpu_count() or 1,
         stored_labels=by_robot,
+        memory_share=config.model.dynamics.memory_share if stage.name == "dynamics" else 0.0,
         **place,
     )
     return Source(loader, processes.device)

@@ -275,7 +275,7 @@ class DynamicsStage:
         actions, _ = self.model.latent_action.infer(clip)
         embedding = self.model.dynamics.embed_action
         if not isinstance(embedding, MixedEmbedding):
-            return tokens_BTN, actions
+            return tokens_BTN, self._without_gaps(actions, batch)
         assert batch.labels_BSA is not None
         known = KnownActions(
             code_digits(actions, embedding.num_codes, embedding.num_codebooks),
@@ -283,8 +283,17 @@ class DynamicsStage:
             batch.labels_BSA,
         )
         if generators is None:
-            return tokens_BTN, robot_rows(embedding, known)
-        return tokens_BTN, drawn_rows(embedding, self.model.config.dynamics, known, generators)
+            return tokens_BTN, self._without_gaps(robot_rows(embedding, known), batch)
+        rows_BSW = drawn_rows(embedding, self.model.config.dynamics, known, generators)
+        return tokens_BTN, self._without_gaps(rows_BSW, batch)
+
+    def _without_gaps(self, actions_BS: Tensor, batch: Batch) -> Tensor:
+        """Latent actions between frames that do not follow each other say nothing: they are not known."""
+        if batch.gaps_B is None or not batch.gaps_B.any():
+            return actions_BS
+        known, chosen_B = actions_BS.clone(), batch.gaps_B > 0
+        known[chosen_B, 0] = self.model.dynamics.after_gap(actions_BS[chosen_B, 0])
+        return known
 
     def losses(self, batch: Batch, generators: Generators) -> Losses:
         """Masked-token loss, and what co-training adds."""

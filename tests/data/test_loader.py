@@ -65,6 +65,33 @@ def test_every_window_comes_once_per_epoch_and_never_crosses_a_border(cache: Cli
             assert window == [(episode, first + step) for step in range(3)]
 
 
+def test_a_remembered_frame_is_an_earlier_one_of_the_same_film(cache: ClipCache) -> None:
+    loader, plain = ClipLoader(cache, 3, 1, seed=4, memory_share=1.0), ClipLoader(cache, 3, 1, seed=4)
+    gaps = []
+    for _ in range(6 * loader.num_windows):
+        clips, own = next(loader), corners(next(plain).video_BTYXC)[0]
+        window, gap = corners(clips.video_BTYXC)[0], int(clips.gaps_B[0])
+        assert window[1:] == own[1:]  # the rest is the window as it was
+        assert window[0] == (own[0][0], own[0][1] - gap) and (gap > 0) == (own[0][1] > 0)
+        gaps.append(gap)
+    assert 4 <= max(gaps) <= 6  # the longest film has 9 frames, its last window begins at the 7th
+    again = ClipLoader(cache, 3, 1, seed=4, memory_share=1.0)
+    assert [int(next(again).gaps_B[0]) for _ in range(20)] == gaps[:20]
+    half = ClipLoader(cache, 3, 13, seed=4, memory_share=0.5)
+    assert 0 < np.mean([(next(half).gaps_B > 0).mean() for _ in range(20)]) < 0.6
+
+
+def test_labels_of_a_window_with_a_remembered_frame_stay_those_of_its_steps(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = write(train=LENGTHS, val=[2])
+    cache = build_clip_cache(folder, tmp_path / "labelled", 24, 32, label_share=1.0)
+    loaders = (ClipLoader(cache, 3, 13, seed=4, memory_share=share) for share in (0.0, 1.0))
+    plain, with_memory = (next(loader).labels_BSA for loader in loaders)
+    assert plain is not None and with_memory is not None
+    np.testing.assert_array_equal(with_memory, plain)
+
+
 def test_epochs_have_different_orders(cache: ClipCache) -> None:
     loader = ClipLoader(cache, 3, 13, seed=4)
     first, second = corners(next(loader).video_BTYXC), corners(next(loader).video_BTYXC)
@@ -73,8 +100,8 @@ def test_epochs_have_different_orders(cache: ClipCache) -> None:
 
 
 def test_batches_are_contiguous_uint8(cache: ClipCache) -> None:
-    batch, labels = next(iter(ClipLoader(cache, 2, 5)))
-    assert labels is None
+    batch, labels, gaps = next(iter(ClipLoader(cache, 2, 5)))
+    assert labels is None and not gaps.any()
     assert batch.shape == (5, 2, 24, 32, 3)
     assert batch.dtype == np.uint8
     assert batch.flags.c_contiguous

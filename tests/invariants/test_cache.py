@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from genie_robot.config import SamplingConfig
+from genie_robot.models.action_embedding import MixedEmbedding
 from genie_robot.models.world_model import WorldModel
 from genie_robot.sampling.context import CachedContext, RecomputedContext
 from genie_robot.sampling.rollout import imagine
 from genie_robot.simulation.world_session import WorldSession
-from tests.invariants.conftest import random_actions
+from tests.invariants.conftest import random_actions, randomised, small_config
+from tests.small_models import small_world_model
 
 
 def _prompt(model: WorldModel, frames: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,6 +48,36 @@ def test_a_full_window_starts_again_as_a_clip_does(model: WorldModel) -> None:
     assert torch.equal(context.tokens_BTN, tokens[:, 3:])
     wanted = model.dynamics.produced_by(actions[:, 3:])
     torch.testing.assert_close(context.actions_BT, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("variant", ["tiny", "prepend_rvq", "adaln_gaussian"])
+def test_the_first_frame_is_remembered_where_training_had_such_clips(variant: str) -> None:
+    config = small_config(variant)
+    model = randomised(replace(config, dynamics=replace(config.dynamics, memory_share=0.5)))
+    contexts = CachedContext(model.dynamics), RecomputedContext(model.dynamics)
+    tokens, actions = torch.randint(24, (2, 14, 24)), random_actions(model, 2, 13)
+    produced = model.dynamics.produced_by(actions)
+    for at in range(14):
+        for context in contexts:
+            context.make_room()
+            context.append(tokens[:, at : at + 1], produced[:, at : at + 1])
+            assert context.tokens_BTN is not None
+            assert torch.equal(context.tokens_BTN[:, 0], tokens[:, 0])
+            context.make_room()
+        cached, recomputed = (context.logits(tokens[:, at], produced[:, at]) for context in contexts)
+        torch.testing.assert_close(cached, recomputed, rtol=0, atol=1e-11)
+
+
+def test_of_an_action_after_a_gap_the_robots_own_part_is_known() -> None:
+    dynamics = small_world_model(robot_action_dim=7, num_codebooks=2).dynamics
+    embedding = dynamics.embed_action
+    assert isinstance(embedding, MixedEmbedding)
+    codes, robot = torch.tensor([[1, 2]]), torch.ones(1, 7)
+    both = embedding.rows(codes, robot_BSR=robot)
+    after = dynamics.after_gap(both)
+    assert torch.equal(after.nan_to_num(9.0), embedding.rows(robot_BSR=robot).nan_to_num(9.0))
+    assert not both.isnan()[:, :16].any()  # the action itself is left as it was
+    assert dynamics.after_gap(torch.tensor([5])).tolist() == [embedding.no_action]
 
 
 @pytest.mark.parametrize(

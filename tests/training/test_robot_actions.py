@@ -92,6 +92,13 @@ def test_a_run_gives_a_model_that_takes_robot_actions_and_goes_on_bit_for_bit(
         ({"training": {"co_training": "parallel"}}, "co_training=parallel"),
         ({"model": {"dynamics": {"robot_share": 0.9}}}, "at most 1"),
         (
+            {
+                "model": {"dynamics": {"robot_action_dim": 0, "memory_share": 0.5}},
+                "data": {"label_share": 0.0, "tokens": True},
+            },
+            "memory_share: got 0.5",
+        ),
+        (
             {"model": {"latent_action": {"quantizer": "gaussian", "num_codebooks": 1}}},
             "robot_action_dim: got 7, wanted 0",
         ),
@@ -108,3 +115,26 @@ def test_actions_of_another_size_are_refused(make_config: MakeConfig, labelled_d
     config = robot_config(make_config, labelled_data, "run")
     with pytest.raises(ConfigError, match=r"robot_action_dim: got 6, .* have 7 numbers"):
         run.run(with_fields(config, model={"dynamics": {"robot_action_dim": 6}}))
+
+
+def test_no_latent_action_leads_over_a_gap(
+    make_config: MakeConfig, labelled_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A film remembered: the step over the gap is known by the robot's action or not at all."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    original = stages.DynamicsStage._without_gaps
+
+    def spy(stage: Any, actions: torch.Tensor, batch: Any) -> torch.Tensor:
+        known = original(stage, actions, batch)
+        seen.append((known, batch.gaps_B))
+        return known
+
+    monkeypatch.setattr(stages.DynamicsStage, "_without_gaps", spy)
+    config = robot_config(make_config, labelled_data, "memory")
+    run.run(with_fields(config, model={"dynamics": {"memory_share": 1.0}}))
+    latent = 2 * config.model.latent_action.num_actions + config.model.latent_action.code_dim
+    over_gaps, others = [], []
+    for known, gaps in seen:
+        over_gaps += known[gaps > 0][:, 0, :latent].flatten().tolist()
+        others += known[gaps > 0][:, 1:, :latent].flatten().tolist()
+    assert over_gaps and np.isnan(over_gaps).all() and not np.isnan(others).all()

@@ -19,7 +19,7 @@ GROUPS = ("stage", "data", "model", "tokenizer", "recipe", "hardware")
 #: preset -> millions of parameters of tokenizer, latent action model and dynamics: least and most
 SIZES: dict[str, dict[str, tuple[float, float]]] = {
     "tiny": {"tokenizer": (1, 1.2), "latent_action": (0.9, 1.1), "dynamics": (1.2, 1.4)},
-    "manipulation": {"tokenizer": (1, 1.2), "latent_action": (0.9, 1.1), "dynamics": (1.5, 2.1)},
+    "manipulation": {"tokenizer": (1, 1.2), "latent_action": (0.9, 1.1), "dynamics": (1.5, 2.2)},
     "small": {"tokenizer": (4, 6), "latent_action": (2, 3), "dynamics": (24, 28)},
     "base": {"tokenizer": (50, 60), "latent_action": (30, 40), "dynamics": (200, 220)},
     "coinrun": {"tokenizer": (33, 35), "latent_action": (34, 36), "dynamics": (26, 27)},

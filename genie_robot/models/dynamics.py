@@ -104,16 +104,24 @@ class Dynamics(nn.Module):
         return torch.cat([self.without_action(first), actions_BS], dim=1)
 
     def forward(
-        self, tokens_BTN: Tensor, actions_BS: Tensor, generators: Generators = None
+        self,
+        tokens_BTN: Tensor,
+        actions_BS: Tensor,
+        generators: Generators = None,
+        gaps_B: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Training pass: `loss` of masked tokens, `weight`, `accuracy`, `changed_accuracy` (tokens that differ from the last frame).
 
         `generators`: one on the CPU for each clip, the source of its masks and noise; without them torch's own.
+        `gaps_B`: frames left out after the first one of each clip; a frame after a gap is shown and not asked for, else the
+        model would learn that things go away from one frame to the next.
         The loss is a weighted mean and `weight` the sum of its weights, so that parts of a batch combine exactly to
         the whole one: sum(loss * weight) / sum(weight).
         """
         target = tokens_BTN[:, 1:]
         masked = draw_masks(self.config, target.shape, generators, target.device)
+        if gaps_B is not None:
+            masked[:, 0] &= (gaps_B == 0)[:, None]
         noisy = add_noise(tokens_BTN, self.config.token_noise, self.mask_id, generators)
         actions_BT = self.produced_by(actions_BS)
         if self.config.own_history and self.training:

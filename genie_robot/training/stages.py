@@ -298,7 +298,9 @@ class DynamicsStage:
     def losses(self, batch: Batch, generators: Generators) -> Losses:
         """Masked-token loss, and what co-training adds."""
         if self.co_training == "none":
-            return self._dynamics_losses(*self._tokens_and_actions(batch, generators), generators)
+            return self._dynamics_losses(
+                *self._tokens_and_actions(batch, generators), generators, batch.gaps_B
+            )
         assert batch.video_BTYXC is not None
         with torch.no_grad():
             tokens_BTN = self.model.tokenizer.encode(batch.video_BTYXC)
@@ -312,8 +314,10 @@ class DynamicsStage:
         losses.metrics["latent_action_loss"] = out["loss"]
         return losses
 
-    def _dynamics_losses(self, tokens_BTN: Tensor, actions: Tensor, generators: Generators) -> Losses:
-        out = self.networks["dynamics"](tokens_BTN, actions, generators)
+    def _dynamics_losses(
+        self, tokens_BTN: Tensor, actions: Tensor, generators: Generators, gaps_B: Tensor | None = None
+    ) -> Losses:
+        out = self.networks["dynamics"](tokens_BTN, actions, generators, gaps_B)
         metrics = {key: out[key] for key in ("accuracy", "changed_accuracy")}
         return Losses({"dynamics": Term(out["loss"], out["weight"])}, metrics)
 

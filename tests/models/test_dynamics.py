@@ -135,6 +135,22 @@ def test_noise_falls_on_history_and_not_on_the_copies_that_are_predicted() -> No
     assert torch.equal(copies[~hidden], tokens[:, 1:][~hidden])
 
 
+@pytest.mark.parametrize("history", ["clean", "masked"])
+def test_a_frame_after_a_gap_is_not_asked_for(history: str) -> None:
+    config = small_config("tiny")
+    changes = {"history": history, "own_history": 0.0, "token_noise": 0.0, "full_mask_probability": 1.0}
+    dynamics = randomised(replace(config, dynamics=replace(config.dynamics, **changes))).dynamics
+    tokens, actions = torch.randint(24, (2, 4, 24)), torch.randint(8, (2, 3))
+    gaps = torch.tensor([0, 5])
+    weights = [dynamics(tokens, actions, generators(2), g)["weight"] for g in (None, gaps, gaps + 1)]
+    frame = dynamics.grid[0] * dynamics.grid[1]
+    assert [round(float(weights[0] - w)) for w in weights] == [0, frame, 2 * frame]
+    wrong = tokens.clone()
+    wrong[1, 1] = (wrong[1, 1] + 1) % 24  # seen by later frames alone
+    given = dynamics(tokens, actions, generators(2), gaps)["loss"]
+    assert given != dynamics(wrong, actions, generators(2), gaps)["loss"]
+
+
 @pytest.mark.parametrize("mode", ["add", "prepend", "adaln"])
 def test_the_answer_at_a_place_is_about_the_token_there(mode: str) -> None:
     """The blocks of a new model are the identity, so a token reaches its own logits alone."""

@@ -2,7 +2,7 @@
 
     python benchmarks/sampling.py [model folder] > benchmarks/results/sampling_<machine>_<date>.md
 
-The defaults in genie_robot/config.py come from here, so the clips are of the validation split (seed 1), not of the test episodes.
+The defaults in genie_robot/config/model.py come from here, so the clips are of the validation split (seed 1), not of the test episodes.
 """
 
 from __future__ import annotations

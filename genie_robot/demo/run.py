@@ -132,106 +132,127 @@ def _terminate_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What the steps have in common."""
+
+    sizes: Sizes
+    dataset: Path
+    model: Path
+    probe: Path
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """The weights in the box, and the code that runs them."""
+        world = hash_sources("config", "nn", "models", "sampling", "simulation/world_session.py")
+        return {"weights": hash_files([self.model, self.probe]), "world": world}
+
+    @property
+    def judge(self) -> dict[str, str]:
+        """The code that judges films."""
+        return {"judge": hash_sources("evaluation", "simulation/action_interface.py")}
+
+
 def _steps(settings: DemoSettings) -> list[Step]:
-    sizes = QUICK if settings.quick else FULL
-    dataset = settings.out / "steps" / "data" / "dataset"
-    model, probe = settings.model_folder, settings.probe_folder
-    weights = hash_files([model, probe])
-    world_code = hash_sources("config.py", "nn", "models", "sampling", "simulation/world_session.py")
-    judge_code = hash_sources("evaluation", "simulation/action_interface.py")
-    overrides = _training_overrides(sizes)
-    data_sizes = {
+    plan = _Plan(
+        QUICK if settings.quick else FULL,
+        settings.out / "steps" / "data" / "dataset",
+        settings.model_folder,
+        settings.probe_folder,
+    )
+    makers = (_data, _train, _model, _cache, _ros2, _policies)
+    return [make(plan) for make in makers]
+
+
+def _data(plan: _Plan) -> Step:
+    sizes = plan.sizes
+    asked = {
         "train_episodes": sizes.train_episodes,
         "val_episodes": sizes.val_episodes,
         "test_episodes": sizes.test_episodes,
         "frames": sizes.frames,
         "seed": DATA_SEED,
     }
-    return [
-        Step(
-            "data",
-            "robot episodes in MuJoCo, as an RLDS dataset",
-            lambda context: data_step.make_data(context, **data_sizes),
-            {
-                **data_sizes,
-                "code": hash_sources("simulation/mujoco", "data", "demo/data_step.py", "report/pictures.py"),
-            },
+    return Step(
+        "data",
+        "robot episodes in MuJoCo, as an RLDS dataset",
+        lambda context: data_step.make_data(context, **asked),
+        asked | _code("simulation/mujoco", "data", "demo/data_step.py", "report/pictures.py"),
+    )
+
+
+def _train(plan: _Plan) -> Step:
+    overrides = _training_overrides(plan.sizes)
+    return Step(
+        "train",
+        "training all three stages from scratch",
+        lambda context: train_step.train(context, plan.dataset, overrides),
+        overrides
+        | _code("training", "demo/train_step.py")
+        | {"world": plan.weights["world"], "recipe": _recipe_hash()},
+        needs=("data",),
+        resumable=True,
+    )
+
+
+def _model(plan: _Plan) -> Step:
+    asked = {"clips": plan.sizes.clips, "prompts": plan.sizes.prompts, "draws": plan.sizes.draws}
+    return Step(
+        "model",
+        "the model in the box on episodes it never saw",
+        lambda context: model_step.judge_model(
+            context, model_folder=plan.model, probe_folder=plan.probe, dataset=plan.dataset, **asked
         ),
-        Step(
-            "train",
-            "training all three stages from scratch",
-            lambda context: train_step.train(context, dataset, overrides),
-            {
-                **overrides,
-                "code": hash_sources("training", "demo/train_step.py"),
-                "world": world_code,
-                "recipe": _recipe_hash(),
-            },
-            needs=("data",),
-            resumable=True,
+        asked | plan.weights | plan.judge | _code("demo/model_step.py", "report/pictures.py"),
+        needs=("data",),
+    )
+
+
+def _cache(plan: _Plan) -> Step:
+    return Step(
+        "cache",
+        "generation with the cache against re-running every frame",
+        lambda context: model_step.compare_cache(context, model_folder=plan.model, dataset=plan.dataset),
+        plan.weights,
+        needs=("data",),
+    )
+
+
+def _ros2(plan: _Plan) -> Step:
+    commands = plan.sizes.ros_commands
+    return Step(
+        "ros2",
+        "ROS 2 round trip between two processes",
+        lambda context: ros_step.round_trip(
+            context, model_folder=plan.model, prompt=plan.dataset, commands=commands
         ),
-        Step(
-            "model",
-            "the model in the box on episodes it never saw",
-            lambda context: model_step.judge_model(
-                context,
-                model_folder=model,
-                probe_folder=probe,
-                dataset=dataset,
-                clips=sizes.clips,
-                prompts=sizes.prompts,
-                draws=sizes.draws,
-            ),
-            {
-                "clips": sizes.clips,
-                "prompts": sizes.prompts,
-                "draws": sizes.draws,
-                "weights": weights,
-                "world": world_code,
-                "judge": judge_code,
-                "code": hash_sources("demo/model_step.py", "report/pictures.py"),
-            },
-            needs=("data",),
+        plan.weights
+        | _code("demo/ros_step.py")
+        | {
+            "commands": commands,
+            "missing": ros_step.missing_parts(),
+            "nodes": hash_files([REPOSITORY_ROOT / "ros2_ws" / "src"]),
+        },
+        needs=("data",),
+    )
+
+
+def _policies(plan: _Plan) -> Step:
+    seeds = plan.sizes.policy_seeds
+    return Step(
+        "policies",
+        "robot policies in imagination and in MuJoCo",
+        lambda context: policy_step.judge_policies(
+            context, model_folder=plan.model, probe_folder=plan.probe, dataset=plan.dataset, seeds=seeds
         ),
-        Step(
-            "cache",
-            "generation with the cache against re-running every frame",
-            lambda context: model_step.compare_cache(context, model_folder=model, dataset=dataset),
-            {"weights": weights, "world": world_code},
-            needs=("data",),
-        ),
-        Step(
-            "ros2",
-            "ROS 2 round trip between two processes",
-            lambda context: ros_step.round_trip(
-                context, model_folder=model, prompt=dataset, commands=sizes.ros_commands
-            ),
-            {
-                "commands": sizes.ros_commands,
-                "weights": weights,
-                "world": world_code,
-                "missing": ros_step.missing_parts(),
-                "code": hash_files([REPOSITORY_ROOT / "ros2_ws" / "src"]) + hash_sources("demo/ros_step.py"),
-            },
-            needs=("data",),
-        ),
-        Step(
-            "policies",
-            "robot policies in imagination and in MuJoCo",
-            lambda context: policy_step.judge_policies(
-                context, model_folder=model, probe_folder=probe, dataset=dataset, seeds=sizes.policy_seeds
-            ),
-            {
-                "seeds": sizes.policy_seeds,
-                "weights": weights,
-                "world": world_code,
-                "judge": judge_code,
-                "code": hash_sources("simulation", "demo/policy_step.py"),
-            },
-            needs=("data",),
-            resumable=True,
-        ),
-    ]
+        {"seeds": seeds} | plan.weights | plan.judge | _code("simulation", "demo/policy_step.py"),
+        needs=("data",),
+        resumable=True,
+    )
+
+
+def _code(*parts: str) -> dict[str, str]:
+    return {"code": hash_sources(*parts)}
 
 
 def _training_overrides(sizes: Sizes) -> dict[str, Any]:

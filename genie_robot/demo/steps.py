@@ -79,7 +79,9 @@ def hash_files(paths: Iterable[Path]) -> str:
 
 
 def hash_sources(*parts: str) -> str:
-    """Short hash of the package's own source files or folders, named relative to `genie_robot/`."""
+    """Short hash of the package's own source files or folders, named relative to `genie_robot/`; each must be there."""
+    missing = [part for part in parts if not (PACKAGE_ROOT / part).exists()]
+    assert not missing, missing  # a file that was moved would never make a step run again
     return hash_files(PACKAGE_ROOT / part for part in parts)
 
 

@@ -114,8 +114,8 @@ def write_interfaces(curve: Any, result: dict[str, Any], model_folder: str) -> N
     """Store what was fitted on the most labels (draw 0) with what was measured of it."""
     from dataclasses import replace
 
+    from genie_robot.data.commands import STEP_M
     from genie_robot.simulation.interfaces import TableInterface, save_interface
-    from genie_robot.simulation.mujoco.tasks import STEP_M
 
     labels = max(curve.config.labels)
     for name in curve.names:

@@ -77,10 +77,10 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from genie_robot.cli._evaluation import check_counts, load_episodes, open_model, write_json
+    from genie_robot.data.commands import STEP_M
     from genie_robot.evaluation.measure import action_grid, measure_codebook, write_adapter, write_codebook
     from genie_robot.evaluation.pictures import write_png
     from genie_robot.evaluation.probe import load_probe
-    from genie_robot.simulation.mujoco.tasks import STEP_M
 
     check_counts(args, "prompts", "prompt_frames", "steps", "columns", "labels")
     model, probes = open_model(args.model), load_probe(args.probe)

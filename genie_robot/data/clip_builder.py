@@ -52,7 +52,7 @@ def build_clip_cache(
     `split`: by the rule of `held_out.py`. `rate_hz`: common rate that the recording is brought to (`resample.py`), 0 as
     recorded. `label_share`: share of the episodes whose robot actions are read and kept, chosen by a hash of where they
     come from (a larger share contains a smaller one); of all others no action is read. `commanded_poses`: keep with each
-    action the pose that it leads to (`simulation.commands`; simulated data alone). `max_bad_share`: the build stops
+    action the pose that it leads to (`data.commands`; simulated data alone). `max_bad_share`: the build stops
     when more of the records than this cannot be read; up to it they are left out, and named in `ClipCache.bad`.
     `workers`: threads, 0: one per core.
     Raises what the reader raises, CorruptRecordError, ConfigError for values that are not allowed, DiskFullError.

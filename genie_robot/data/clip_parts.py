@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from genie_robot.data.atomic import full_disk_is_said, whole_file
 from genie_robot.data.clips import ACTIONS, CHANGES, FRAMES
+from genie_robot.data.commands import commands, poses_of
 from genie_robot.data.episode import Episode
 from genie_robot.data.labels import is_labelled
 from genie_robot.data.rlds import EpisodeSource
@@ -138,8 +139,6 @@ def _robot_numbers(plan: Plan, source: EpisodeSource, episode: Episode) -> np.nd
     """The robot's actions (T, A) of an episode, with the poses that they command where these are wanted."""
     if episode.actions_TA is None or not plan.commanded_poses:
         return episode.actions_TA
-    from genie_robot.simulation.commands import commands, poses_of
-
     names = getattr(source, "state_names", [])
     start_S = np.zeros(0) if episode.state_TS is None else episode.state_TS[0]
     return commands(poses_of(start_S, names), episode.actions_TA)

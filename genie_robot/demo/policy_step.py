@@ -65,9 +65,9 @@ def _parts(context: Context, config: Any, dataset: Path) -> Any:
 
 def _adapter(context: Context, model: Any, model_folder: Path, dataset: Path) -> Any:
     """The model folder's adapter (robot action to code), or one fitted here on the demo's own training episodes."""
+    from genie_robot.data.commands import STEP_M
     from genie_robot.data.open import open_dataset
     from genie_robot.simulation.action_interface import ADAPTER_FILE, fit_adapter_from_episodes, load_adapter
-    from genie_robot.simulation.mujoco.tasks import STEP_M
 
     if (model_folder / ADAPTER_FILE).is_file():
         return load_adapter(model_folder)

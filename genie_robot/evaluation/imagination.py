@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from genie_robot.config import TEMPERATURE
+from genie_robot.data.commands import COMMAND_SIZE, commands, poses_of
 from genie_robot.errors import ConfigError, DataError
 from genie_robot.simulation.action_interface import ActionAdapter
-from genie_robot.simulation.commands import COMMAND_SIZE, commands, poses_of
 from genie_robot.simulation.suites import suite_of_size
 from genie_robot.simulation.world_session import WorldSession
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from genie_robot.data.commands import STEP_M
 from genie_robot.simulation.interfaces import (
     ActionInterface,
     LatentInterface,
@@ -18,7 +19,6 @@ from genie_robot.simulation.interfaces import (
     Transitions,
 )
 from genie_robot.simulation.interfaces.decoder import with_one
-from genie_robot.simulation.mujoco.tasks import STEP_M
 
 DRIFT_STEPS = 16
 _MOTION = slice(0, 3)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from genie_robot.data.commands import COMMAND_SIZE, commands, poses_of
 from genie_robot.errors import DataError
-from genie_robot.simulation.commands import COMMAND_SIZE, commands, poses_of
 from genie_robot.simulation.suites import SUITES, Suite
 
 PROMPT, IMAGINED = 3, 5
@@ -41,7 +41,7 @@ class LabelledFrames:
     def robot_actions(self, width: int) -> np.ndarray:
         """What leads a world model that takes `width` numbers of a robot action: float32 (F, width).
 
-        7: the actions. 12: with the poses that they command (`simulation.commands`).
+        7: the actions. 12: with the poses that they command (`data.commands`).
         """
         if width != COMMAND_SIZE:
             return self.actions_FA

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from genie_robot.data.commands import poses_of
 from genie_robot.models.world_model import WorldModel
-from genie_robot.simulation.commands import poses_of
 from genie_robot.simulation.interfaces import ActionInterface, still_open
 from genie_robot.simulation.suites import Suite
 from genie_robot.simulation.world_session import WorldSession

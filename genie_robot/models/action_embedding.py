@@ -156,7 +156,7 @@ class MixedEmbedding(nn.Module):
 class ActionMap(nn.Module):
     """What a robot's action means at each place of the image: a small network of the action and the place.
 
-    An action that says where the arm is (`simulation.commands`) says which patches will show it; one vector for the whole
+    An action that says where the arm is (`data.commands`) says which patches will show it; one vector for the whole
     frame leaves that to be worked out by every token. GigaWorld-1 (arXiv 2607.02642) draws such a map by the camera's
     calibration; this one is learned.
     """

@@ -15,10 +15,10 @@ import gymnasium
 import numpy as np
 
 from genie_robot.config import TEMPERATURE
+from genie_robot.data.commands import poses_of
 from genie_robot.errors import ActionError, ConfigError
 from genie_robot.models.world_model import WorldModel
 from genie_robot.simulation.action_interface import ACTION_SIZE
-from genie_robot.simulation.commands import poses_of
 from genie_robot.simulation.interfaces import ActionInterface, check_actions, load_interface, still_open
 from genie_robot.simulation.mujoco.tasks import MAX_STEPS
 from genie_robot.simulation.success import SUSTAIN

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
+from genie_robot.data.commands import STEP_M
 from genie_robot.errors import ConfigError
 from genie_robot.simulation.action_interface import action_from_si
-from genie_robot.simulation.mujoco.tasks import STEP_M
 from genie_robot.simulation.suites import get_suite
 
 PREFIX = "ros:"

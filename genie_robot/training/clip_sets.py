@@ -10,11 +10,11 @@ from pathlib import Path
 from genie_robot.config import TrainConfig
 from genie_robot.data.clip_builder import build_clip_cache
 from genie_robot.data.clips import ClipCache, check_longest
+from genie_robot.data.commands import COMMAND_SIZE
 from genie_robot.data.held_out import chosen_episodes
 from genie_robot.data.mixture import Mixture, Part, load_mixture, open_parts
 from genie_robot.data.rlds import EpisodeSource
 from genie_robot.errors import DataError
-from genie_robot.simulation.commands import COMMAND_SIZE
 from genie_robot.training.parallel import Processes
 
 log = logging.getLogger(__name__)

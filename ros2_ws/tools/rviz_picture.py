@@ -41,9 +41,9 @@ from sensor_msgs.msg import Image
 from visualization_msgs.msg import MarkerArray
 
 import genie_robot
+from genie_robot.data.commands import STEP_M
 from genie_robot.evaluation.pictures import read_image, write_png
 from genie_robot.simulation.mujoco.env import TabletopEnv
-from genie_robot.simulation.mujoco.tasks import STEP_M
 
 ROOT = Path(__file__).resolve().parents[2]
 SINK = Path(__file__).with_name("ros1_sink.py")

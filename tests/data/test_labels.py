@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from genie_robot.data import rlds
 from genie_robot.data.clip_builder import build_clip_cache
 from genie_robot.data.clips import ClipCache
+from genie_robot.data.commands import COMMAND_SIZE, POSE_NAMES, commands, poses_of
 from genie_robot.data.labels import is_labelled, standardised, statistics
 from genie_robot.data.loader import ClipLoader
 from genie_robot.data.open import open_dataset
 from genie_robot.data.rlds_writer import write_dataset
 from genie_robot.errors import ConfigError, DataError
-from genie_robot.simulation.commands import COMMAND_SIZE, POSE_NAMES, commands, poses_of
 
 Write = Callable[..., Path]
 LENGTHS = [5, 1, 0, 9, 4, 3, 6, 7]
@@ -85,7 +85,7 @@ def test_actions_of_other_episodes_are_never_parsed(
 
 def test_labels_lie_beside_their_frames_and_are_standardised(labelled: ClipCache) -> None:
     loader = ClipLoader(labelled, 3, 64, seed=1)
-    video, labels = next(loader)
+    video, labels, _ = next(loader)
     assert labels is not None and labels.shape == (64, 2, 7) and labels.dtype == np.float32
     actions = labelled.actions_FA
     assert actions is not None

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from genie_robot.data.commands import COMMAND_SIZE, commands, poses_of
 from genie_robot.data.episode import Episode
 from genie_robot.errors import ConfigError, DataError
 from genie_robot.evaluation.imagination import ModelEvalConfig, RobotDrive
 from genie_robot.evaluation.model_eval import strip_picture
 from genie_robot.evaluation.model_page import NUMBERS, lookup, render
 from genie_robot.evaluation.model_protocol import ModelReport, Protocol
-from genie_robot.simulation.commands import COMMAND_SIZE, commands, poses_of
 from genie_robot.simulation.suites import get_suite
 from tests.small_models import small_world_model
 

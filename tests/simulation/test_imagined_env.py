@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from genie_robot.data.commands import COMMAND_SIZE, commands, poses_of
 from genie_robot.errors import ActionError, ConfigError, ImageError
 from genie_robot.models.world_model import WorldModel
 from genie_robot.simulation.action_interface import fit_adapter
-from genie_robot.simulation.commands import COMMAND_SIZE, commands, poses_of
 from genie_robot.simulation.imagined_env import ENV_ID, ImaginedEnv, register_envs
 from genie_robot.simulation.interfaces import NativeInterface, TableInterface
 from genie_robot.simulation.mujoco.behaviours import KEYS, key_action

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genie_robot.data.commands import COMMAND_SIZE, commands
 from genie_robot.data.episode import Episode
 from genie_robot.errors import ActionError, ConfigError, DataError, ModelFolderError
 from genie_robot.simulation.action_interface import fit_adapter
-from genie_robot.simulation.commands import COMMAND_SIZE, commands
 from genie_robot.simulation.interfaces import (
     CodeDictionary,
     ImageFeatures,

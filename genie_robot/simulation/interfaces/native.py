@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from genie_robot.data.commands import COMMAND_SIZE, POSE_SIZE, commands, next_pose
 from genie_robot.errors import ConfigError
-from genie_robot.simulation.commands import COMMAND_SIZE, POSE_SIZE, commands, next_pose
 from genie_robot.simulation.interfaces.protocol import ACTION_SIZE, check_actions
 
 

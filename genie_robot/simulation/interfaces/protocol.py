@@ -31,7 +31,7 @@ class ActionInterface(Protocol):
     def reset(self, batch: int, poses_BP: np.ndarray | None = None) -> None:
         """Begin `batch` episodes: what is carried from step to step is forgotten.
 
-        poses_BP: gripper poses (B, 5) at the start (`simulation.commands`), which a robot knows of itself; wanted by an m2
+        poses_BP: gripper poses (B, 5) at the start (`data.commands`), which a robot knows of itself; wanted by an m2
         whose model is led by commanded poses.
         """
         ...

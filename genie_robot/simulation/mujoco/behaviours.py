@@ -10,18 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
+from genie_robot.data.commands import STEP_M, WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from genie_robot.errors import ConfigError
-from genie_robot.simulation.mujoco.tasks import (
-    EE,
-    GOAL_XY,
-    OBJECT,
-    OBJECT_XY,
-    OPENING,
-    STEP_M,
-    WORKSPACE_HIGH_M,
-    WORKSPACE_LOW_M,
-    check_task,
-)
+from genie_robot.simulation.mujoco.tasks import EE, GOAL_XY, OBJECT, OBJECT_XY, OPENING, check_task
 
 KEYS: tuple[str, ...] = ("forward", "back", "left", "right", "up", "down", "close", "open")
 """The eight keys; forward is +x, left is +y, up is +z of the robot frame."""

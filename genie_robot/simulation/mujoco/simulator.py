@@ -10,8 +10,8 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
+from genie_robot.data.commands import next_pose
 from genie_robot.errors import ActionError
-from genie_robot.simulation.commands import next_pose
 from genie_robot.simulation.mujoco import scene as sc
 from genie_robot.simulation.mujoco.render import RayRenderer, View, check_image_hw
 

@@ -30,17 +30,6 @@ OBJECT_XY = slice(4, 6)
 GOAL_XY = slice(7, 9)
 
 TASKS: tuple[str, ...] = ("push", "lift")
-WORKSPACE_LOW_M = np.array([0.25, -0.20, 0.030])
-WORKSPACE_HIGH_M = np.array([0.55, 0.20, 0.240])
-"""Corners of the box in which the commanded gripper position stays [m]."""
-STEP_M = 0.04
-"""How far a full-size action moves the commanded gripper position in one step of 0.2 s [m]."""
-TURN_RAD = 0.35
-"""How far a full-size yaw action turns the gripper in one step [rad]."""
-MAX_YAW_RAD = 0.80
-"""The gripper turns this far to either side: all that a gripper with two planes of symmetry needs."""
-GRIPPER_THRESHOLD = 0.5
-"""A gripper action from here on closes, from its negative on opens; one between leaves the gripper as it is."""
 OBJECT_REST_Z_M = 0.028
 """Height of the centre of every object when it stands on the table [m]; the table top is z = 0."""
 PUSH_RADIUS_M = 0.05

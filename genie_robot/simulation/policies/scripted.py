@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from genie_robot.data.commands import STEP_M, TURN_RAD, WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from genie_robot.simulation.mujoco.manipulation.behaviours import Scripted
 from genie_robot.simulation.mujoco.manipulation.scripts import PUSH_Z_M, STAGES, Script, is_stopped
 from genie_robot.simulation.mujoco.manipulation.tasks import EE_YAW, PEDESTAL_HEIGHT_M
-from genie_robot.simulation.mujoco.tasks import (
-    EE,
-    GOAL_XY,
-    OBJECT,
-    OBJECT_REST_Z_M,
-    OBJECT_XY,
-    OPENING,
-    STEP_M,
-    TURN_RAD,
-    WORKSPACE_HIGH_M,
-    WORKSPACE_LOW_M,
-)
+from genie_robot.simulation.mujoco.tasks import EE, GOAL_XY, OBJECT, OBJECT_REST_Z_M, OBJECT_XY, OPENING
 from genie_robot.simulation.policies.pixel import Controller, NoOp
 
 GRIP_FROM = 0.5

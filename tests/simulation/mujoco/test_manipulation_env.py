@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from genie_robot.data.commands import MAX_YAW_RAD, TURN_RAD
 from genie_robot.errors import ActionError, ConfigError
 from genie_robot.simulation.mujoco import MANIPULATION_IDS, TABLETOP_ID, register_envs
 from genie_robot.simulation.mujoco.manipulation.behaviours import Scripted
 from genie_robot.simulation.mujoco.manipulation.env import ManipulationEnv, ManipulationSimulator
 from genie_robot.simulation.mujoco.manipulation.tasks import EE_YAW, MAX_STEPS, OBJECT_YAW, TASKS
-from genie_robot.simulation.mujoco.tasks import MAX_YAW_RAD, TURN_RAD
 
 
 @pytest.mark.parametrize("task", TASKS)

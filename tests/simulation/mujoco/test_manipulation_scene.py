@@ -4,12 +4,12 @@ import mujoco
 import numpy as np
 import pytest
 
+from genie_robot.data.commands import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from genie_robot.errors import ConfigError
 from genie_robot.simulation.mujoco.manipulation.env import ManipulationSimulator
 from genie_robot.simulation.mujoco.manipulation.scene import CLEARANCE_M, LOOKS, sample_scene
 from genie_robot.simulation.mujoco.manipulation.tasks import TASKS, task_success
 from genie_robot.simulation.mujoco.render import camera_rays, project
-from genie_robot.simulation.mujoco.tasks import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 
 
 def simulator(task: str, seed: int, **options) -> ManipulationSimulator:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from genie_robot.data.commands import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from genie_robot.errors import ActionError, ConfigError
 from genie_robot.simulation.mujoco import register_envs
 from genie_robot.simulation.mujoco.behaviours import KEYS, Expert, key_action
 from genie_robot.simulation.mujoco.env import TabletopEnv, TabletopSimulator
-from genie_robot.simulation.mujoco.tasks import MAX_STEPS, OPENING, WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+from genie_robot.simulation.mujoco.tasks import MAX_STEPS, OPENING
 
 CENTRE_M = np.array([0.40, 0.0, 0.17])
 

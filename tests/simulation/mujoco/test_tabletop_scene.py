@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genie_robot.data.commands import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from genie_robot.simulation.mujoco import scene as sc
-from genie_robot.simulation.mujoco.tasks import OBJECT_REST_Z_M, WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+from genie_robot.simulation.mujoco.tasks import OBJECT_REST_Z_M
 
 in_workspace = st.tuples(
     *(st.floats(float(low), float(high)) for low, high in zip(WORKSPACE_LOW_M, WORKSPACE_HIGH_M, strict=True))

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from genie_robot.data.commands import STEP_M, TURN_RAD, WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from genie_robot.errors import ConfigError
 from genie_robot.simulation.mujoco.behaviours import KEYS, Behaviour, Play, key_action, useful_keys
 from genie_robot.simulation.mujoco.manipulation.scripts import (
@@ -28,17 +29,7 @@ from genie_robot.simulation.mujoco.manipulation.tasks import (
     OPEN_ABOVE,
     check_task,
 )
-from genie_robot.simulation.mujoco.tasks import (
-    EE,
-    GOAL_XY,
-    OBJECT,
-    OBJECT_XY,
-    OPENING,
-    STEP_M,
-    TURN_RAD,
-    WORKSPACE_HIGH_M,
-    WORKSPACE_LOW_M,
-)
+from genie_robot.simulation.mujoco.tasks import EE, GOAL_XY, OBJECT, OBJECT_XY, OPENING
 
 CONTROLS: tuple[str, ...] = ("keyboard", "free")
 AIM_ERROR_M: dict[str, float] = {

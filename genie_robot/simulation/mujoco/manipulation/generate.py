@@ -15,6 +15,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from genie_robot.data.commands import STEP_M, TURN_RAD
 from genie_robot.data.rlds_writer import write_dataset
 from genie_robot.errors import ConfigError
 from genie_robot.simulation.mujoco.behaviours import Behaviour
@@ -33,7 +34,6 @@ from genie_robot.simulation.mujoco.manipulation.tasks import (
 from genie_robot.simulation.mujoco.production import check_counts, check_mix, produce, random_streams
 from genie_robot.simulation.mujoco.render import check_image_hw
 from genie_robot.simulation.mujoco.scene import CONTROL_DT_S
-from genie_robot.simulation.mujoco.tasks import STEP_M, TURN_RAD
 
 VERSION = "1.0.0"
 PLAY = "play"

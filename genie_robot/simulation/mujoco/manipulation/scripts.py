@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genie_robot.data.commands import WORKSPACE_HIGH_M, WORKSPACE_LOW_M
 from genie_robot.simulation.mujoco.manipulation.tasks import (
     EE_YAW,
     OBJECT_YAW,
@@ -18,16 +19,7 @@ from genie_robot.simulation.mujoco.manipulation.tasks import (
     PEDESTAL_HEIGHT_M,
     TOUCH_ABOVE_M,
 )
-from genie_robot.simulation.mujoco.tasks import (
-    EE,
-    GOAL_XY,
-    OBJECT,
-    OBJECT_REST_Z_M,
-    OBJECT_XY,
-    OPENING,
-    WORKSPACE_HIGH_M,
-    WORKSPACE_LOW_M,
-)
+from genie_robot.simulation.mujoco.tasks import EE, GOAL_XY, OBJECT, OBJECT_REST_Z_M, OBJECT_XY, OPENING
 
 TRAVEL_Z_M = 0.12
 """Height at which the gripper, even with something in it, passes over all that stands on the table."""

@@ -12,10 +12,11 @@ import numpy as np
 from rclpy.utilities import remove_ros_args
 
 from genie_policy_client.policy_node import run_policy
+from genie_robot.data.commands import STEP_M
 from genie_robot.errors import ConfigError, GenieError
 from genie_robot.evaluation.probe import load_probe
 from genie_robot.simulation.action_interface import action_to_si
-from genie_robot.simulation.mujoco.tasks import STEP_M, TASKS
+from genie_robot.simulation.mujoco.tasks import TASKS
 from genie_robot.simulation.policies import Eyes, Policy, Resources, make_policy
 
 _EPILOG = """examples:

@@ -4,6 +4,8 @@ Each action moves the commanded gripper pose on from where it was, so that the p
 from the first one (IRASim, arXiv 2406.14540, and Ctrl-World, 2510.10125, lead their world models by such poses). A world
 model that is told it need not add up actions in its head, and its arm does not drift away from what was asked.
 
+How a pose follows from an action is that of the simulated robots, which go by this very file.
+
 A pose is x, y, z of the fingertips [m], yaw [rad], opening (0 closed, 1 open). A command is the action and the pose that
 it leads to. Shapes: B episodes, S actions, A = 7 numbers of an action, P = 5 of a pose, R = 12 of a command, K of a state.
 """
@@ -15,15 +17,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from genie_robot.errors import DataError
-from genie_robot.simulation.mujoco.tasks import (
-    GRIPPER_THRESHOLD,
-    MAX_YAW_RAD,
-    STEP_M,
-    TURN_RAD,
-    WORKSPACE_HIGH_M,
-    WORKSPACE_LOW_M,
-)
 
+WORKSPACE_LOW_M = np.array([0.25, -0.20, 0.030])
+WORKSPACE_HIGH_M = np.array([0.55, 0.20, 0.240])
+"""Corners of the box in which the commanded gripper position stays [m]."""
+STEP_M = 0.04
+"""How far a full-size action moves the commanded gripper position in one step of 0.2 s [m]."""
+TURN_RAD = 0.35
+"""How far a full-size yaw action turns the gripper in one step [rad]."""
+MAX_YAW_RAD = 0.80
+"""The gripper turns this far to either side: all that a gripper with two planes of symmetry needs."""
+GRIPPER_THRESHOLD = 0.5
+"""A gripper action from here on closes, from its negative on opens; one between leaves the gripper as it is."""
 POSE_NAMES = ("ee_x_m", "ee_y_m", "ee_z_m", "ee_yaw_rad", "gripper_opening")
 POSE_SIZE, COMMAND_SIZE = 5, 12
 

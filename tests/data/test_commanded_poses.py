@@ -8,9 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from genie_robot.data.commands import (
+    COMMAND_SIZE,
+    MAX_YAW_RAD,
+    POSE_NAMES,
+    WORKSPACE_HIGH_M,
+    WORKSPACE_LOW_M,
+    commands,
+    next_pose,
+    poses_of,
+)
 from genie_robot.errors import DataError
-from genie_robot.simulation.commands import COMMAND_SIZE, POSE_NAMES, commands, next_pose, poses_of
-from genie_robot.simulation.mujoco.tasks import MAX_YAW_RAD, STATE_NAMES, WORKSPACE_HIGH_M, WORKSPACE_LOW_M
+from genie_robot.simulation.mujoco.tasks import STATE_NAMES
 
 START = np.array([0.4, 0.0, 0.1, 0.0, 1.0])
 

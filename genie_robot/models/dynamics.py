@@ -125,7 +125,7 @@ class Dynamics(nn.Module):
         noisy = add_noise(tokens_BTN, self.config.token_noise, self.mask_id, generators)
         actions_BT = self.produced_by(actions_BS)
         if self.config.own_history and self.training:
-            noisy = self._with_own_history(noisy, tokens_BTN, actions_BT, generators)
+            noisy = self._with_own_history(noisy, tokens_BTN, actions_BT, generators, gaps_B)
         if self.config.history == "clean":
             current = target.masked_fill(masked, self.mask_id)
             logits_BSNV = self.two_stream_logits(noisy[:, :-1], current, actions_BT)
@@ -137,11 +137,17 @@ class Dynamics(nn.Module):
 
     @torch.no_grad()
     def _with_own_history(
-        self, noisy_BTN: Tensor, tokens_BTN: Tensor, actions_BT: Tensor, generators: Generators
+        self,
+        noisy_BTN: Tensor,
+        tokens_BTN: Tensor,
+        actions_BT: Tensor,
+        generators: Generators,
+        gaps_B: Tensor | None = None,
     ) -> Tensor:
         """`noisy` with frames 1..T-1 of some clips replaced by the model's likeliest guess of each from true frames.
 
-        So it learns to go on from its own mistakes, which is what it does when it imagines many frames in a row.
+        So it learns to go on from its own mistakes, which is what it does when it imagines many frames in a row. A frame
+        after a gap stays as it is: what could be guessed of it is no mistake of the kind that imagination makes.
         """
         chosen_B = (
             uniform((len(tokens_BTN), 1), generators, tokens_BTN.device)[:, 0] < self.config.own_history
@@ -153,6 +159,9 @@ class Dynamics(nn.Module):
         guess = self.two_stream_logits(clips_BTN[:, :-1], hidden, actions_BT[chosen_B]).argmax(-1)
         result = noisy_BTN.clone()
         result[chosen_B] = torch.cat([clips_BTN[:, :1], guess], dim=1)
+        if gaps_B is not None:
+            after_gap_B = gaps_B > 0
+            result[after_gap_B, 1] = noisy_BTN[after_gap_B, 1]
         return result
 
     def two_stream_logits(self, history_BSN: Tensor, current_BSN: Tensor, actions_BT: Tensor) -> Tensor:

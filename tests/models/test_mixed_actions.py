@@ -200,11 +200,17 @@ def test_own_history_shows_guesses_in_place_of_the_truth_and_never_the_frame_to_
     tokens = torch.randint(32, (4, 4, 16), generator=torch.Generator().manual_seed(0))
     actions = dynamics.produced_by(torch.zeros(4, 3, dtype=torch.int64))
     object.__setattr__(dynamics.config, "own_history", 0.5)
-    generators = [torch.Generator().manual_seed(seed) for seed in (0, 1, 2, 3)]
-    seen = dynamics._with_own_history(tokens, tokens, actions, generators)
+    seen = dynamics._with_own_history(tokens, tokens, actions, _four_generators())
     own = (seen != tokens).any(-1).any(-1)
     assert 0 < own.sum() < 4
     assert torch.equal(seen[:, 0], tokens[:, 0])
     hidden = torch.full_like(tokens[:, 1:], dynamics.mask_id)
     guess = dynamics.two_stream_logits(tokens[:, :-1], hidden, actions).argmax(-1)
     assert torch.equal(seen[own][:, 1:], guess[own])
+    gaps = torch.tensor([3, 3, 3, 3])
+    after = dynamics._with_own_history(tokens, tokens, actions, _four_generators(), gaps)
+    assert torch.equal(after[:, 1], tokens[:, 1]) and torch.equal(after[:, 2:], seen[:, 2:])
+
+
+def _four_generators() -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in (0, 1, 2, 3)]

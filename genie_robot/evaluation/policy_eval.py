@@ -49,8 +49,13 @@ Progress = Callable[[int, str], None]
 class PolicyEvaluation:
     """Runs an EvaluationConfig in a folder: `evaluation.yaml`, `settings.json`, and the store of `episodes`."""
 
-    def __init__(self, config: EvaluationConfig, out_dir: Path | str, parts: Parts) -> None:
-        """Open (or go on in) `out_dir`; ConfigError when it holds rows of other settings."""
+    def __init__(
+        self, config: EvaluationConfig, out_dir: Path | str, parts: Parts, is_worker: bool = False
+    ) -> None:
+        """Open (or go on in) `out_dir`; ConfigError when it holds rows of other settings.
+
+        is_worker: another process has opened it, and keeps its settings.
+        """
         if set(config.worlds) - {"mujoco"} and parts.interface is None:
             raise ConfigError(
                 f"worlds {', '.join(config.worlds)} want a world model and an action interface; got none"
@@ -59,7 +64,8 @@ class PolicyEvaluation:
         self.out_dir = Path(out_dir)
         self.csv_path = self.out_dir / "episodes.csv"
         self._starts: dict[tuple[str, tuple[int, ...]], Starts] = {}
-        keep_settings(self.out_dir, config, parts.hashes)
+        if not is_worker:
+            keep_settings(self.out_dir, config, parts.hashes)
 
     @property
     def facts(self) -> Facts:

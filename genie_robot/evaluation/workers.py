@@ -64,7 +64,7 @@ def _open(config: EvaluationConfig, out_dir: Path) -> None:
     from genie_robot.evaluation.evaluation_parts import open_parts
     from genie_robot.evaluation.policy_eval import PolicyEvaluation
 
-    _evaluation = PolicyEvaluation(config, out_dir, open_parts(config))
+    _evaluation = PolicyEvaluation(config, out_dir, open_parts(config), is_worker=True)
 
 
 def _play(block: Block) -> list[Row]:

@@ -35,6 +35,13 @@ def test_rows_do_not_depend_on_the_number_of_processes(alone: PolicyEvaluation, 
     assert films == sorted(path.relative_to(alone.out_dir) for path in alone.out_dir.rglob("*.mp4"))
 
 
+def test_a_worker_leaves_the_settings_to_the_process_that_opened_the_folder(
+    alone: PolicyEvaluation, tmp_path: Path
+) -> None:
+    PolicyEvaluation(CONFIG, tmp_path, alone.parts, is_worker=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_killed_process_is_one_line_and_loses_nothing(
     alone: PolicyEvaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,7 @@ lerobot:FOLDER, or ros:/my_policy, a ROS 2 node in that namespace (docs/ros2_pol
 or the wrong shape, or takes longer than --policy-timeout fails that episode alone; the reasons are told at the end and
 the exit code stays 0. Rows are kept by name: give a changed policy another name or another --out.
 """
-_NAMES = ("suite", "interface", "probe", "second_judge", "policy_weights", "device")
+_NAMES = ("suite", "interface", "probe", "second_judge", "policy_weights", "device", "dtype")
 _LISTS = ("policies", "unseen_policies", "tasks", "worlds")
 _NUMBERS = ("seeds", "maskgit_steps", "temperature", "block")
 
@@ -78,6 +78,11 @@ def add_policies_parser(parser: argparse.ArgumentParser) -> None:
     add("--block", type=int, metavar="B", help="episodes that run side by side (default: 16)")
     add("--workers", type=int, default=0, metavar="N", help="processes (default, 0: one a core, at most 8; one on a GPU)")  # fmt: skip
     add("--device", metavar="D", help="of the world model: cpu, cuda (default: cpu)")
+    add(
+        "--dtype",
+        metavar="D",
+        help="of its weights: float32 (default), or bfloat16, quicker with AMX or on a GPU",
+    )
     add(
         "--i-know",
         action="store_true",

@@ -68,6 +68,7 @@ class EvaluationConfig:
     temperature: float = TEMPERATURE
     block: int = 16  # episodes that run side by side
     device: str = "cpu"  # of the world model
+    dtype: str = "float32"  # of its weights: float32 or bfloat16
     policy_timeout_s: float = (
         DEFAULT_TIMEOUT_S  # how long a policy may take to be found, to reset, and to act
     )
@@ -97,6 +98,8 @@ class EvaluationConfig:
         strange = [name for name in self.unseen_policies if name not in self.policies]
         if strange:
             raise ConfigError(f"unseen_policies: got {strange[0]!r}, wanted names that are in policies")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ConfigError(f"dtype: got {self.dtype!r}, wanted float32 or bfloat16")
         self._check_numbers()
 
     def _check_numbers(self) -> None:

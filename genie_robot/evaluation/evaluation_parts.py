@@ -115,7 +115,7 @@ def open_parts(config: EvaluationConfig) -> Parts:
         parts.resources = Resources(eyes=probes.eyes, clones=clones)
         hashes["policies"] = clones.hash
     if set(config.worlds) - {"mujoco"}:
-        parts.model = genie_robot.load(config.model, device=config.device)
+        parts.model = genie_robot.load(config.model, device=config.device, dtype=config.dtype)
         parts.interface = load_interface(config.model, config.interface, parts.model)
         hashes |= {"model": parts.model.hash, "interface": parts.interface.hash}
     parts.check_policies(config.policies, config.tasks[0])

@@ -38,6 +38,7 @@ def test_a_config_comes_back_from_its_text_with_its_hash(tmp_path: Path) -> None
         ({"tasks": ("fly",)}, "task is 'fly'"),
         ({"worlds": ("real",)}, "worlds: got 'real'"),
         ({"worlds": ("replay",)}, "wanted mujoco as well"),
+        ({"dtype": "float16"}, "wanted float32 or bfloat16"),
         ({"policies": ("a", "a")}, "each named once"),
         ({"unseen_policies": ("x",)}, "unseen_policies: got 'x'"),
         ({"seeds": 0}, "seeds: got 0"),

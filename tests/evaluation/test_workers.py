@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from genie_robot.errors import ConfigError, GenieError
 from genie_robot.evaluation.evaluation_config import EvaluationConfig
@@ -45,8 +48,6 @@ def test_a_worker_leaves_the_settings_to_the_process_that_opened_the_folder(
 def test_a_killed_process_is_one_line_and_loses_nothing(
     alone: PolicyEvaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import multiprocessing
-
     evaluation = PolicyEvaluation(CONFIG, tmp_path, alone.parts)
 
     def kill_one(episodes: int, what: str) -> None:
@@ -62,9 +63,12 @@ def test_a_killed_process_is_one_line_and_loses_nothing(
     assert not multiprocessing.active_children()
 
 
-def test_workers_of_the_command_line() -> None:
-    import torch
+def test_the_model_is_opened_in_the_precision_that_was_asked_for() -> None:
+    parts = open_parts(replace(CONFIG, dtype="bfloat16"))
+    assert parts.model is not None and parts.model.dynamics.head.weight.dtype == torch.bfloat16
 
+
+def test_workers_of_the_command_line() -> None:
     from genie_robot.cli._evaluate_policies import _workers
 
     threads = torch.get_num_threads()

@@ -173,7 +173,7 @@ def _workers(asked: int, config: EvaluationConfig) -> int:
     if config.device != "cpu":
         return asked or 1
     torch.set_num_threads(1)
-    return 1 if nodes else asked or min(8, len(os.sched_getaffinity(0)))
+    return 1 if nodes else asked or min(8, os.cpu_count() or 1)
 
 
 def _run(evaluation: PolicyEvaluation, workers: int) -> list[Row]:

@@ -15,8 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from genie_robot.data.commands import COMMAND_SIZE, commands, poses_of
-from genie_robot.errors import DataError
-from genie_robot.simulation.suites import SUITES, Suite
+from genie_robot.errors import ConfigError, DataError
+from genie_robot.simulation.suites import SUITES, Suite, suite_of_size
 
 PROMPT, IMAGINED = 3, 5
 """Frames of a clip that are given, and that the world model imagines after them."""
@@ -106,14 +106,15 @@ def in_view(states: np.ndarray, state_names: Sequence[str]) -> np.ndarray:
 
 def _suite_of(states: list[np.ndarray], data: Sequence[Path | str]) -> Suite:
     widths = {part.shape[-1] for part in states}
-    fitting = [suite for suite in SUITES.values() if {len(suite.state_names)} == widths]
-    if not fitting:
+    try:
+        (width,) = widths
+        return suite_of_size(width)
+    except (ValueError, ConfigError):
         wanted = ", ".join(f"{len(suite.state_names)} ({suite.name})" for suite in SUITES.values())
         raise DataError(
             f"states of {' and '.join(map(str, sorted(widths)))} numbers in {', '.join(map(str, data))}; wanted one of "
             f"{wanted}, from `genie-robot data generate`"
-        )
-    return fitting[0]
+        ) from None
 
 
 def _task_of(folder: Path) -> str:

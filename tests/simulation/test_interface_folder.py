@@ -34,12 +34,6 @@ def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("genie_robot.simulation.interfaces.networks._STEPS", 600)
 
 
-@pytest.fixture(scope="module")
-def mixed_model() -> Any:
-    """A model that takes codes of one to three levels, vectors and robot actions."""
-    return small_world_model(robot_action_dim=7, num_codebooks=3)
-
-
 def fit_all(model: Any, folder: Path) -> None:
     train = make_transitions(9)
     train = Transitions(

@@ -38,12 +38,6 @@ def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def mixed_model() -> Any:
-    """A model that takes codes of one to three levels, vectors and robot actions."""
-    return small_world_model(robot_action_dim=7, num_codebooks=3)
-
-
-@pytest.fixture(scope="module")
 def mirrored() -> tuple[Transitions, Transitions, ImageFeatures]:
     train, heldout = make_transitions(500, by_image=True), make_transitions(200, 1, by_image=True)
     return train, heldout, ImageFeatures.fit(train.images_NYXC)

@@ -152,13 +152,14 @@ class Dynamics(nn.Module):
         chosen_B = (
             uniform((len(tokens_BTN), 1), generators, tokens_BTN.device)[:, 0] < self.config.own_history
         )
-        if not chosen_B.any():
-            return noisy_BTN
-        clips_BTN = tokens_BTN[chosen_B]
+        # One clip goes through where none was chosen: processes that share out the weights must all make the same passes.
+        shown_B = chosen_B if chosen_B.any() else torch.arange(len(chosen_B), device=chosen_B.device) == 0
+        clips_BTN = tokens_BTN[shown_B]
         hidden = torch.full_like(clips_BTN[:, 1:], self.mask_id)
-        guess = self.two_stream_logits(clips_BTN[:, :-1], hidden, actions_BT[chosen_B]).argmax(-1)
+        guess = self.two_stream_logits(clips_BTN[:, :-1], hidden, actions_BT[shown_B]).argmax(-1)
         result = noisy_BTN.clone()
-        result[chosen_B] = torch.cat([clips_BTN[:, :1], guess], dim=1)
+        result[shown_B] = torch.cat([clips_BTN[:, :1], guess], dim=1)
+        result[~chosen_B] = noisy_BTN[~chosen_B]
         if gaps_B is not None:
             after_gap_B = gaps_B > 0
             result[after_gap_B, 1] = noisy_BTN[after_gap_B, 1]

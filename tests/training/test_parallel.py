@@ -111,6 +111,21 @@ def test_two_processes_follow_the_curve_of_one_and_one_goes_on_from_two(
         assert (a - b).norm() <= (0.1 if rough else 1e-3) * a.norm()
 
 
+def test_processes_of_which_some_train_on_guessed_frames_do_not_wait_for_each_other_for_ever(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config("all", steps=8, optimizer="adamw")
+    values = to_dict(_with(config, "two", shard=0))
+    values["model"]["dynamics"] |= {"history": "clean", "own_history": 0.3}
+    one = from_dict(TrainConfig, values | {"output": str(tmp_path / "one")})
+    two = from_dict(TrainConfig, values | {"output": str(tmp_path / "two")})
+    run.run(one)
+    _run_processes(two, tmp_path)
+    _assert_same_curve(
+        _curve(two, "dynamics", "loss", "gradient_norm"), _curve(one, "dynamics", "loss", "gradient_norm")
+    )
+
+
 def test_micro_batches_give_the_step_of_the_whole_batch(make_config: MakeConfig) -> None:
     config = make_config("all", steps=4, optimizer="adamw")
     whole, parts = _with(config, "whole"), _with(config, "parts", micro_batch_size=1)

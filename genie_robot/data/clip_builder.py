@@ -61,22 +61,18 @@ def build_clip_cache(
     source = open_dataset(dataset) if isinstance(dataset, str | Path) else dataset
     stride = stride_for(source.name, 1 / source.dt_s, rate_hz)
     settings = [FORMAT, height, width, split, max_episodes, image_key, stride, label_share, max_bad_share]
-    settings += ["commanded_poses"] if commanded_poses else []
-    if commanded_poses and stride > 1:
-        raise ConfigError(
-            f"{source.name}: recorded at {1 / source.dt_s:g} Hz and wanted at {rate_hz:g} Hz, with commanded poses; wanted "
-            "model.video.rate_hz as recorded, for a pose follows from every single action"
-        )
+    if commanded_poses:
+        _check_rate_as_recorded(source, stride, rate_hz)
+        settings.append("commanded_poses")
     made_from, folder = _hash_source(source, settings), Path(out_dir)
     if (reusable := _reusable(folder, made_from)) is not None:
         return reusable
     with locked(folder):
         if (reusable := _reusable(folder, made_from)) is not None:
             return reusable  # another process has built it meanwhile
-        own_split, numbers = chosen_episodes(source, split, max_episodes)
         building = folder.with_name(f".{folder.name}.building-{made_from[:12]}")
         _remove_others(building, folder)
-        records = source.records[own_split] * len(numbers) / source.splits[own_split]
+        own_split, numbers = chosen_episodes(source, split, max_episodes)
         plan = Plan(
             source,
             own_split,
@@ -86,13 +82,21 @@ def build_clip_cache(
             stride,
             label_share,
             commanded_poses,
-            int(max_bad_share * records),
+            int(max_bad_share * source.records[own_split] * len(numbers) / source.splits[own_split]),
             building,
         )
         make_parts(plan, workers or os.cpu_count() or 1)
         _finish(plan, {"hash": made_from, "dataset": source.name, "dt_s": source.dt_s * stride})
         replace_folder(building, folder)
     return _said(ClipCache.open(folder), stride)
+
+
+def _check_rate_as_recorded(source: EpisodeSource, stride: int, rate_hz: float) -> None:
+    if stride > 1:
+        raise ConfigError(
+            f"{source.name}: recorded at {1 / source.dt_s:g} Hz and wanted at {rate_hz:g} Hz, with commanded poses; wanted "
+            "model.video.rate_hz as recorded, for a pose follows from every single action"
+        )
 
 
 def _said(cache: ClipCache, stride: int) -> ClipCache:

@@ -90,14 +90,7 @@ def evaluate_model(
     say(f"imagining {len(video)} clips x {config.horizon} frames")
     film = films(model, prompts, codes, config)
     imagined = film[:, 1:]
-    rng = np.random.default_rng(config.seed)
-    draws = [random_codes(codes, codes[:, :T4].shape, rng) for _ in range(config.draws)]
-    delta = measure_delta(
-        model, prompts, future[:, T4 - 1], imagined[:, T4 - 1], draws, config, network=network, say=say
-    ).metrics(config.seed)
-    if network is not None:
-        lpips_BH = st_lpips_per_frame(network, future, imagined)
-        delta["st_lpips_alex_per_horizon"] = _rounded(lpips_BH.mean(axis=0))
+    delta = _steering(model, prompts, codes, future, imagined, config, network, say)
     metrics: dict[str, Any] = {
         "tokenizer_psnr_db": float(psnr_per_frame(video, rebuilt).mean()),
         "tokenizer_ssim": ssim(video, rebuilt),
@@ -121,6 +114,28 @@ def evaluate_model(
         codes=codes,
         film=film,
     )
+
+
+def _steering(
+    model: Any,
+    prompts: np.ndarray,
+    codes: np.ndarray,
+    future: np.ndarray,
+    imagined: np.ndarray,
+    config: ModelEvalConfig,
+    network: ShiftTolerantLpips | None,
+    say: Progress,
+) -> dict[str, Any]:
+    """What the inferred codes are worth against random ones at frame T4, and with a network ST-LPIPS over the horizon."""
+    rng = np.random.default_rng(config.seed)
+    draws = [random_codes(codes, codes[:, :T4].shape, rng) for _ in range(config.draws)]
+    delta = measure_delta(
+        model, prompts, future[:, T4 - 1], imagined[:, T4 - 1], draws, config, network=network, say=say
+    ).metrics(config.seed)
+    if network is not None:
+        lpips_BH = st_lpips_per_frame(network, future, imagined)
+        delta["st_lpips_alex_per_horizon"] = _rounded(lpips_BH.mean(axis=0))
+    return delta
 
 
 def _frame_metrics(

@@ -122,14 +122,27 @@ def _task_of(folder: Path) -> str:
     return str(json.loads(card.read_text(encoding="utf-8")).get("task", "")) if card.is_file() else ""
 
 
-def reconstruct(world_model: str, data: LabelledFrames, clip: int = 8, batch: int = 16) -> np.ndarray:
-    """Tokenizer reconstructions of the frames, uint8 (F, Y, X, 3), in clips of `clip` consecutive frames of one film.
+def recipe_of(arguments: Mapping[str, object]) -> dict[str, str]:
+    """The arguments of a script for a model card; of files and folders the name alone, wherever they lay on that machine."""
 
-    The tokenizer looks back in time: a clip across two films would show what no film of a world model shows.
+    def words(value: object) -> str:
+        if isinstance(value, list):
+            return ", ".join(words(part) for part in value)
+        return value.name if isinstance(value, Path) else str(value)
+
+    return {name: words(value) for name, value in arguments.items()}
+
+
+def reconstruct(world_model: str | Path, data: LabelledFrames, clip: int = 8, batch: int = 16) -> np.ndarray:
+    """Tokenizer reconstructions of the frames, uint8 (F, Y, X, 3), in clips of consecutive frames of one film.
+
+    A clip has `clip` frames, or as many as the model looks at. The tokenizer looks back in time: a clip across two films
+    would show what no film of a world model shows.
     """
     import genie_robot
 
     model = genie_robot.load(world_model)
+    clip = min(clip, model.config.video.num_frames)
     index_CT = np.concatenate(
         [
             start + np.arange(size + -size % clip).reshape(-1, clip).clip(max=size - 1)
@@ -146,7 +159,7 @@ def reconstruct(world_model: str, data: LabelledFrames, clip: int = 8, batch: in
 
 
 def imagine_over(
-    world_model: str, data: LabelledFrames, rough: np.ndarray, windows: int, seed: int = 0
+    world_model: str | Path, data: LabelledFrames, rough: np.ndarray, windows: int, seed: int = 0
 ) -> np.ndarray:
     """`rough` with the ends of random clips imagined: PROMPT true frames, then IMAGINED with the film's own actions.
 

@@ -29,7 +29,13 @@ from genie_robot.evaluation.probe import (
     save_probe,
     untrained_probe,
 )
-from genie_robot.evaluation.probe_data import LabelledFrames, imagine_over, load_frames, reconstruct
+from genie_robot.evaluation.probe_data import (
+    LabelledFrames,
+    imagine_over,
+    load_frames,
+    recipe_of,
+    reconstruct,
+)
 from genie_robot.evaluation.probe_errors import ProbeErrors, probe_errors, shared_error
 from genie_robot.evaluation.probe_loss import ProbeLoss
 from genie_robot.evaluation.roughen import roughen
@@ -66,16 +72,7 @@ def train_probe(
             f"frames {[frames.shape for frames in versions]} and states {states.shape}; wanted one state of "
             f"{len(state_names)} for each frame"
         )
-    scale = np.maximum(states.std(axis=0), _SMALLEST_SCALE)
-    probe = untrained_probe(state_names, states.mean(axis=0), scale, seed)
-    if init is not None:
-        if not isinstance(init.net, type(probe.net)) or init.state_names != probe.state_names:
-            raise DataError(
-                f"the probe to go on from is a {type(init.net).__name__} for {len(init.state_names)} numbers; wanted a "
-                f"{type(probe.net).__name__} for {len(state_names)}; train from scratch, without it"
-            )
-        probe.net.load_state_dict(init.net.state_dict())
-        probe.mean_S, probe.scale_S = init.mean_S, init.scale_S
+    probe = _probe_to_train(states, state_names, init, seed)
     generator = torch.Generator().manual_seed(seed)
     net = probe.net.to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
     lifted = torch.from_numpy(np.flatnonzero(states[:, OBJECT][:, 2] > OBJECT_REST_Z_M + _LIFTED_M))
@@ -104,6 +101,23 @@ def train_probe(
             bar.set_postfix(loss=f"{loss.item():.4f}")
     round_weights(net)
     net.eval()
+    return probe
+
+
+def _probe_to_train(
+    states: np.ndarray, state_names: Sequence[str], init: StateProbe | None, seed: int
+) -> StateProbe:
+    scale = np.maximum(states.std(axis=0), _SMALLEST_SCALE)
+    probe = untrained_probe(state_names, states.mean(axis=0), scale, seed)
+    if init is None:
+        return probe
+    if not isinstance(init.net, type(probe.net)) or init.state_names != probe.state_names:
+        raise DataError(
+            f"the probe to go on from is a {type(init.net).__name__} for {len(init.state_names)} numbers; wanted a "
+            f"{type(probe.net).__name__} for {len(state_names)}; train from scratch, without it"
+        )
+    probe.net.load_state_dict(init.net.state_dict())
+    probe.mean_S, probe.scale_S = init.mean_S, init.scale_S
     return probe
 
 
@@ -168,7 +182,9 @@ def _parser() -> argparse.ArgumentParser:
         "--init", type=Path, help="probe folder to go on from instead of starting from scratch"
     )
     parser.add_argument("--episodes", type=int, help="training episodes of each dataset (default: all)")
-    parser.add_argument("--world-model", help="model folder: train on its tokenizer reconstructions as well")
+    parser.add_argument(
+        "--world-model", type=Path, help="model folder: train on its tokenizer reconstructions as well"
+    )
     parser.add_argument(
         "--imagined",
         type=int,
@@ -202,7 +218,7 @@ def main(argv: list[str] | None = None) -> int:
         f"true frames{how}": shared_error(probes["judge"], probes["eyes"], frames, test.states_FS)
         for how, frames in tests.items()
     }
-    recipe = {key: str(value) for key, value in vars(args).items()} | {"training frames": len(data.states_FS)}
+    recipe = recipe_of(vars(args)) | {"training frames": len(data.states_FS)}
     size = count_parameters([probes["judge"].net])
     card = card_text(data.suite.name, size, errors, shared, recipe, time.monotonic() - started)
     digest = save_probe(args.out, ProbePair(judge=probes["judge"], eyes=probes["eyes"]), card)

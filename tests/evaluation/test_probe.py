@@ -256,23 +256,27 @@ def test_from_data_to_folder_for_five_task_scenes(tmp_path: Path, capsys: pytest
     probes = load_probe(tmp_path / "probe")
     assert probes.eyes.state_names == MANIPULATION_NAMES
     assert probes.judge.limits is not None and probes.judge.limits["uncertainty_m"] > 0
-    assert "manipulation" in (tmp_path / "probe" / "README.md").read_text()
+    card = (tmp_path / "probe" / "README.md").read_text()
+    assert "manipulation" in card and "data: tabletop_push\n" in card and str(tmp_path) not in card
     with pytest.raises(DataError, match="no episodes"):
         load_frames([tmp_path / "tabletop_push"], "train", skip=3)
     with pytest.raises(DataError, match="no split"):
         load_frames([tmp_path / "tabletop_push"], "else")
 
 
-def test_reconstructions_never_mix_two_films(tmp_path: Path, model) -> None:
+@pytest.mark.parametrize("clip", [4, 100], ids=["short", "longer than the model looks back"])
+def test_reconstructions_never_mix_two_films(tmp_path: Path, model, clip: int) -> None:
     model.save(tmp_path)
+    size = min(clip, model.config.video.num_frames)
     frames = np.random.default_rng(0).integers(0, 256, (21, 64, 64, 3), dtype=np.uint8)
     zeros = np.zeros((21, 9), np.float32)
     lengths, ends = (11, 10), np.cumsum((0, 11, 10))
     data = LabelledFrames(get_suite("tabletop"), frames, zeros, zeros[:, :7], lengths, ("", ""))
-    shown = reconstruct(str(tmp_path), data, clip=4)
+    shown = reconstruct(str(tmp_path), data, clip)
     for start, end in itertools.pairwise(ends):
         film = frames[start:end]
-        film = np.concatenate([film, film[-1:].repeat(-len(film) % 4, axis=0)]).reshape(-1, 4, 64, 64, 3)
+        film = np.concatenate([film, film[-1:].repeat(-len(film) % size, axis=0)])
+        film = film.reshape(-1, size, 64, 64, 3)
         own = model.decode(model.encode(film)).reshape(-1, 64, 64, 3)[: end - start]
         assert np.abs(shown[start:end].astype(int) - own).max() <= 1
 

@@ -28,7 +28,13 @@ from genie_robot.evaluation.judges.classifier import (
 )
 from genie_robot.evaluation.judges.floors import Floors
 from genie_robot.evaluation.probe import round_weights
-from genie_robot.evaluation.probe_data import LabelledFrames, imagine_over, load_frames, reconstruct
+from genie_robot.evaluation.probe_data import (
+    LabelledFrames,
+    imagine_over,
+    load_frames,
+    recipe_of,
+    reconstruct,
+)
 from genie_robot.evaluation.roughen import roughen
 
 
@@ -123,7 +129,9 @@ def _parser() -> argparse.ArgumentParser:
         "--init", type=Path, help="judge folder to go on from instead of starting from scratch"
     )
     parser.add_argument(
-        "--world-model", help="model folder: train on its reconstructions and imagined frames as well"
+        "--world-model",
+        type=Path,
+        help="model folder: train on its reconstructions and imagined frames as well",
     )
     parser.add_argument(
         "--imagined", type=int, default=3000, help="clips of which it imagines the end (default: 3000)"
@@ -156,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
         f"### {name}\n\n{calibration_table(judge_films(judge, test, frames))}"
         for name, frames in tests.items()
     )
-    recipe = "\n".join(f"- {key}: {value}" for key, value in vars(args).items())
+    recipe = "\n".join(f"- {key}: {value}" for key, value in recipe_of(vars(args)).items())
     card = (
         f"# Second judge of the {data.suite.name} tasks\n\n"
         "A conv net that says of each frame, beside the film's first one, whether the task is fulfilled and how far it is\n"

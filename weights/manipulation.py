@@ -24,10 +24,10 @@ DATA = [
 ]
 CONTACT = [
     *("--task", "push", "--control", "free", "--look", "none", "--seed", "77"),
-    *("--episodes", "500", "--val-episodes", "10", "--test-episodes", "10", "--mix", "expert=.6", "noisy=.4"),
+    *("--episodes", "1000", "--val-episodes", "10", "--test-episodes", "10", "--mix", "expert=.6", "noisy=.4"),
 ]
 """More of the moments that a world model learns last: a gripper against a thing that slides away from it."""
-SHARES = {"reach": 0.8, "push": 1.0, "contact": 2.0, "pick_lift": 1.0, "drawer": 0.5, "pick_place": 0.8}
+SHARES = {"reach": 0.6, "push": 1.0, "contact": 3.0, "pick_lift": 1.6, "drawer": 0.3, "pick_place": 0.6}
 PROBE_EPISODES = "300"
 """Of each task: the first train the probes, the rest the classifier, so that the two judges share no film."""
 NAMES = ("tiny", "probe", "judge", "policies")
@@ -91,7 +91,7 @@ def train_judges(out: Path, data: list[Path], model: Path, folders: dict[str, Pa
         if not (folders[name] / "model.safetensors").exists():
             call(
                 *(*common, "--out", folders[name], "--init", base, "--world-model", model),
-                *("--learning-rate", "1e-3", "--steps", "2500"),
+                *("--learning-rate", "1e-3", "--steps", "2000"),
                 threads=threads,
             )
 

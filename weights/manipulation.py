@@ -24,7 +24,17 @@ DATA = [
 ]
 CONTACT = [
     *("--task", "push", "--control", "free", "--look", "none", "--seed", "77"),
-    *("--episodes", "1000", "--val-episodes", "10", "--test-episodes", "10", "--mix", "expert=.6", "noisy=.4"),
+    *(
+        "--episodes",
+        "1000",
+        "--val-episodes",
+        "10",
+        "--test-episodes",
+        "10",
+        "--mix",
+        "expert=.6",
+        "noisy=.4",
+    ),
 ]
 """More of the moments that a world model learns last: a gripper against a thing that slides away from it."""
 SHARES = {"reach": 0.6, "push": 1.0, "contact": 3.0, "pick_lift": 1.6, "drawer": 0.3, "pick_place": 0.6}

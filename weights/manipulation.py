@@ -40,6 +40,19 @@ CONTACT = [
 SHARES = {"reach": 0.6, "push": 1.0, "contact": 3.0, "pick_lift": 1.6, "drawer": 0.3, "pick_place": 0.6}
 PROBE_EPISODES = "300"
 """Of each task: the first train the probes, the rest the classifier, so that the two judges share no film."""
+CARD = """
+## Data
+
+Five simulated tasks: `data generate {tasks}`, and contact: `data generate {contact}`.
+Shares of the clips: {shares}. Tokenizer and latent actions are learned from video alone; the dynamics reads robot actions too.
+No network saw the test episodes, nor the seeds of any evaluation. `make weights-manipulation` makes all of it.
+
+## Use and limits
+
+64x64 pixels, one front camera, one look, one simulated arm, 5 Hz. Made for `genie-robot evaluate policies`, whose report
+(docs/evaluation.md) says how far its films can be trusted: things that the gripper hides or pushes may change colour or vanish.
+`latent_actions.json` says what each code was measured to do, `interfaces/` how robot actions reach the model. License: Apache-2.0.
+"""
 NAMES = ("tiny", "probe", "judge", "policies")
 
 
@@ -64,7 +77,13 @@ def main() -> None:
     mixture.write_text("parts:\n" + "".join(lines))
     call(  # processes of one thread each: networks as small as these gain little from a second thread
         *("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={threads}", "train.py"),
-        *("model=manipulation", f"data.mixture={mixture}", f"output={out / 'train'}", "hardware.threads=1"),
+        *(
+            "model=manipulation",
+            f"data.mixture={mixture}",
+            f"output={out / 'train'}",
+            "hardware.threads=1",
+            "hardware.shard=1",
+        ),
         threads=1,
     )
     model = out / "train" / "world_model"
@@ -80,11 +99,20 @@ def main() -> None:
         *("--ceiling-seeds", "0", "--write", "--out", out / "interfaces"),
         threads=threads,
     )
+    _describe(model / "README.md")
     shutil.copytree(model, folders["tiny"], dirs_exist_ok=True)
     for folder in folders.values():
         shutil.rmtree(ROOT / "weights" / folder.name, ignore_errors=True)
         shutil.copytree(folder, ROOT / "weights" / folder.name)
         print(f"wrote weights/{folder.name}")
+
+
+def _describe(card: Path) -> None:
+    text = card.read_text(encoding="utf-8")
+    if "## Data" not in text:
+        shares = ", ".join(f"{name} {share:g}" for name, share in SHARES.items())
+        words = {"tasks": " ".join(DATA), "contact": " ".join(CONTACT), "shares": shares}
+        card.write_text(text + CARD.format(**words), encoding="utf-8")
 
 
 def train_judges(out: Path, data: list[Path], model: Path, folders: dict[str, Path], threads: int) -> None:

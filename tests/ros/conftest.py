@@ -53,6 +53,9 @@ except ImportError:
     rclpy = None
 
 if TYPE_CHECKING:
+    from genie_robot_ros.client import SimulatorClient
+    from rclpy.client import Client
+
     from genie_robot.simulation.action_interface import ActionAdapter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,6 +194,21 @@ class NodeProcess:
             pytest.fail(f"node did not end within {timeout_s} s of signal {signal_number}:\n{self.text()}")
 
 
+def service_client(client: SimulatorClient, kind: type, name: str, node: str = NODE) -> Client:
+    """A client of `node`'s service `name` that the node can already answer: an answer sent before it knows whom to is lost.
+
+    DDS makes a process's endpoints known in the order of their creation: once a client made later got an answer, this one will.
+    """
+    from lifecycle_msgs.srv import GetState
+
+    service = client.create_client(kind, f"{node}/{name}")
+    later = client.create_client(GetState, f"{node}/get_state")
+    client._ask(later, GetState.Request(), time.monotonic() + PATIENCE_S)
+    client.destroy_client(later)
+    client.spin_until(service.service_is_ready, PATIENCE_S, name)
+    return service
+
+
 def model_arguments(model_folder: Path, *more: str) -> list[str]:
     """`--ros-args` for a node on this model; `more` are further `name:=value`."""
     settings = [f"model_path:={model_folder}", "maskgit_steps:=2", *more]
@@ -212,6 +230,7 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
         if node.process.poll() is None:
             node.process.kill()
             node.process.wait()
+        print(f"{node.log.name}:\n{node.text()}")  # pytest shows it of the tests that failed
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import NODE, PATIENCE_S, NodeProcess
+from conftest import NODE, PATIENCE_S, NodeProcess, service_client
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from genie_robot_interfaces.action import Rollout
 from genie_robot_interfaces.msg import ImaginedFrameInfo, LatentAction, RobotAction
@@ -206,9 +206,7 @@ def test_a_storm_of_resets(
 ) -> None:
     live_client.reset(5, frames=[picture(2)])
     wanted = imagine(live_client, 1, 6)
-    services = [live_client.create_client(Reset, f"{NODE}/reset") for _ in range(2)]
-    for service in services:
-        live_client.spin_until(service.service_is_ready, PATIENCE_S, "reset")
+    services = [service_client(live_client, Reset, "reset") for _ in range(2)]
     image = convert.frame_to_image(picture(3), Header())
 
     def storm(count: int) -> None:
@@ -245,7 +243,7 @@ def test_a_storm_of_parameters(
 ) -> None:
     live_client.reset(5, frames=[picture(2)])
     wanted = imagine(live_client, 1, 6)
-    service = live_client.create_client(SetParameters, f"{NODE}/set_parameters")
+    service = service_client(live_client, SetParameters, "set_parameters")
     modes = ("step", "realtime", "shadow")
     refused = 0
     before_mib = memory_mib(live_node)
@@ -301,7 +299,7 @@ def test_deactivated_and_freed_in_a_rollout(
 def test_a_hundred_lives_leave_nothing_behind(live_client: SimulatorClient, live_node: NodeProcess) -> None:
     """With a camera and commands coming in all the while."""
     process = Path(f"/proc/{live_node.process.pid}")
-    services = live_client.create_client(ChangeState, f"{NODE}/change_state")
+    services = service_client(live_client, ChangeState, "change_state")
     camera = live_client.create_timer(0.01, lambda: live_client.show_camera([picture()], 0.0))
     commands = live_client.create_timer(0.01, lambda: live_client.send(1))
 

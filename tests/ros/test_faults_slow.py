@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import NODE, PATIENCE_S, ROOT, NodeProcess, model_arguments
+from conftest import NODE, PATIENCE_S, ROOT, NodeProcess, model_arguments, service_client
 from diagnostic_msgs.msg import DiagnosticArray
 from genie_robot_interfaces.action import Rollout
 from genie_robot_interfaces.msg import ImaginedFrameInfo, LatentAction
@@ -105,9 +105,9 @@ def test_services_answer_and_what_is_too_much_is_refused_and_counted(
 ) -> None:
     refused_before = count_of(statuses, "commands_rejected")
     asked = [
-        (slow_client.create_client(GetCodebook, f"{NODE}/get_codebook"), GetCodebook.Request()),
-        (slow_client.create_client(GetState, f"{NODE}/get_state"), GetState.Request()),
-        (slow_client.create_client(GetParameters, f"{NODE}/get_parameters"), GetParameters.Request(names=["seed"])),
+        (service_client(slow_client, GetCodebook, "get_codebook"), GetCodebook.Request()),
+        (service_client(slow_client, GetState, "get_state"), GetState.Request()),
+        (service_client(slow_client, GetParameters, "get_parameters"), GetParameters.Request(names=["seed"])),
     ]  # fmt: skip
     wait(slow_client, STEP_S)  # the queue fills
     answered_ms = []
@@ -156,8 +156,7 @@ def test_a_reset_waits_for_one_step_only(slow_client: SimulatorClient) -> None:
         (Step, "step", Step.Request(repeat=500)),
         (Fork, "fork", Fork.Request(codes=[1] * 64, steps=64)),
     ):
-        service = slow_client.create_client(kind, f"{NODE}/{name}")
-        slow_client.spin_until(service.service_is_ready, PATIENCE_S, name)
+        service = service_client(slow_client, kind, name)
         answer = service.call_async(request)
         reset_in_time(f"~/{name}")
         slow_client.spin_until(answer.done, PATIENCE_S, "the interrupted answer")
@@ -199,8 +198,7 @@ def test_realtime_drops_what_was_superseded_and_counts_the_late_ticks(
 
 def test_deactivated_in_a_fork(slow_client: SimulatorClient) -> None:
     """The step in work is finished, the rest of the fork is not."""
-    forks = slow_client.create_client(Fork, f"{NODE}/fork")
-    slow_client.spin_until(forks.service_is_ready, PATIENCE_S, "fork")
+    forks = service_client(slow_client, Fork, "fork")
     fork = forks.call_async(Fork.Request(codes=[1] * 64, steps=64))
     wait(slow_client, 0.3 * STEP_S)
     begun_s = time.monotonic()
@@ -274,9 +272,7 @@ def test_one_session_is_deactivated_while_the_other_works_and_the_process_is_end
         node.wait_for(f"[{name}.genie_simulator]: active")
 
     def service(name: str, kind: type, of: str):
-        one = client.create_client(kind, f"/{name}{NODE}/{of}")
-        client.spin_until(one.service_is_ready, PATIENCE_S, f"{of} of {name}")
-        return one
+        return service_client(client, kind, of, f"/{name}{NODE}")
 
     image = convert.frame_to_image(picture(), Header())
     for name in "ab":

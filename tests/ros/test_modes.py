@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import NODE, PATIENCE_S, NodeProcess, model_arguments
+from conftest import NODE, PATIENCE_S, NodeProcess, model_arguments, service_client
 from genie_robot_interfaces.msg import ImaginedFrameInfo, LatentAction, RobotAction, Surprise
 from genie_robot_interfaces.srv import Fork, GetCodebook, Reset, Step
 from genie_robot_ros import convert
@@ -251,8 +251,7 @@ def test_two_sessions_share_a_process_and_not_a_world(
     clocks: list[Clock] = listen(client, Clock, "/clock", best_effort)
 
     def ask(name: str, kind: type, service: str, request):
-        service_client = client.create_client(kind, f"/{name}{NODE}/{service}")
-        return client._call(service_client, request, PATIENCE_S)
+        return client._call(service_client(client, kind, service, f"/{name}{NODE}"), request, PATIENCE_S)
 
     def reset(name: str, seed: int) -> np.ndarray:
         image = convert.frame_to_image(picture(seed), Header(stamp=convert.ns_to_stamp(50 * 10**9)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import NODE, PACKAGE, PATIENCE_S, NodeProcess, model_arguments
+from conftest import NODE, PACKAGE, PATIENCE_S, NodeProcess, model_arguments, service_client
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from genie_robot_interfaces.msg import ImaginedFrameInfo, LatentAction
 from genie_robot_interfaces.srv import Reset, Step
@@ -33,7 +33,7 @@ def picture(seed: int = 0, height: int = 64, width: int = 64) -> np.ndarray:
 
 
 def call(client: SimulatorClient, kind: type, name: str, request, timeout_s: float = PATIENCE_S):
-    service = client.create_client(kind, f"{NODE}/{name}")
+    service = service_client(client, kind, name)
     try:
         return client._call(service, request, timeout_s)
     finally:
@@ -243,10 +243,10 @@ def test_lifecycle_by_hand_compressed_camera_and_ctrl_c_at_work(
     # the parameter file first: later settings win
     node = start_node("--params-file", str(shipped), *model_arguments(model_folder, *own),
                       "-r", "__ns:=/cell", "-r", "image_raw:=/wrist/image")  # fmt: skip
-    change_state = client.create_client(ChangeState, f"/cell{NODE}/change_state")
-    steps = client.create_client(Step, f"/cell{NODE}/step")
-    resets = client.create_client(Trigger, f"/cell{NODE}/reset_latest")
-    parameters = client.create_client(GetParameters, f"/cell{NODE}/get_parameters")
+    change_state = service_client(client, ChangeState, "change_state", f"/cell{NODE}")
+    steps = service_client(client, Step, "step", f"/cell{NODE}")
+    resets = service_client(client, Trigger, "reset_latest", f"/cell{NODE}")
+    parameters = service_client(client, GetParameters, "get_parameters", f"/cell{NODE}")
 
     def change(transition: int) -> bool:
         return client._call(

@@ -100,10 +100,11 @@ def test_training_repeats_and_learns(reaches: Demonstrations) -> None:
         net = train_net(reaches, loss, outputs=NUM_OUTPUTS, steps=steps, seed=4, progress=False)
         return Clone(net, Actor())
 
-    first, again = (clone(3).act(reaches.images_NYXC, reaches.task_N) for _ in range(2))
+    likeliest = np.zeros((len(reaches.images_NYXC), NUM_OUTPUTS))
+    first, again = (clone(3).act(reaches.images_NYXC, reaches.task_N, likeliest) for _ in range(2))
     assert np.array_equal(first, again)
     moves = reaches.wanted_N7[:, :3]
-    missing = clone(150).act(reaches.images_NYXC, reaches.task_N)[:, :3] - moves
+    missing = clone(150).act(reaches.images_NYXC, reaches.task_N, likeliest)[:, :3] - moves
     assert (missing**2).mean() < 0.7 * moves.var(axis=0).mean()  # explains a third of what the expert does
 
 

@@ -10,11 +10,19 @@ from genie_robot.simulation.mujoco.behaviours import Expert, action_key
 from genie_robot.simulation.policies import POLICY_NAMES, Resources, act_all, make_policy
 
 STATE = np.array([0.40, 0.0, 0.12, 0.0, 0.40, 0.05, 0.028, 0.40, 0.17])
+UNKNOWN = np.full(9, np.nan)
 IMAGES = np.zeros((4, 64, 64, 3), dtype=np.uint8)
 
 
-def eyes(images: np.ndarray) -> np.ndarray:
-    return np.tile(STATE.astype(np.float32), (len(images), 1))
+class Eyes:
+    """See the same whatever they look at, and do not know how well."""
+
+    def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        states = np.tile(STATE.astype(np.float32), (len(images), 1))
+        return states, np.full_like(states, np.nan)
+
+
+eyes = Eyes()
 
 
 def play(name: str, seed: int, steps: int = 30, task: str = "push") -> np.ndarray:
@@ -92,10 +100,10 @@ def test_the_goal_is_averaged_over_what_was_seen() -> None:
     policy._controller = Spy()
     policy.reset(0)
     for offset in (0.0, 0.02):
-        policy.act_on(STATE + offset)
+        policy.act_on(STATE + offset, UNKNOWN)
     assert np.allclose(seen[1], STATE[7:] + 0.01)
     policy.reset(0)
-    policy.act_on(STATE)
+    policy.act_on(STATE, UNKNOWN)
     assert np.allclose(seen[2], STATE[7:])
 
 

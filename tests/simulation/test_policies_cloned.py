@@ -60,12 +60,16 @@ def test_a_folder_opens_as_what_was_saved(clones: Clones, tmp_path: Path) -> Non
     opened = load_clones(tmp_path)
     assert opened.hash == digest and opened.tasks == TASKS and list(opened.clones) == list(clones.clones)
     task_B = np.arange(len(IMAGES)) % 2
+    rng = np.random.default_rng(0)
     for name, clone in clones.clones.items():
+        noise_BO = np.stack([clone.actor.draw(rng) for _ in IMAGES])
         tolerance = (
             0.0 if isinstance(clone.actor, LatentActor) is False else 2e-3
         )  # its decoder is stored in fp16
         np.testing.assert_allclose(
-            opened.clones[name].act(IMAGES, task_B), clone.act(IMAGES, task_B), atol=tolerance
+            opened.clones[name].act(IMAGES, task_B, noise_BO),
+            clone.act(IMAGES, task_B, noise_BO),
+            atol=tolerance,
         )
 
 
@@ -73,18 +77,45 @@ def test_rows_do_not_depend_on_the_batch_nor_policies_on_each_other(clones: Clon
     resources = Resources(clones=clones)
     names = ["clone-5-a", "clone-5-b", "clone-latent-a"] * 7
     policies = [make_policy(name, "manipulation", TASKS[i % 2], resources) for i, name in enumerate(names)]
+    for seed, policy in enumerate(policies):
+        policy.reset(seed)
     together = act_all(policies, IMAGES)
-    alone = np.stack([policy.act(image) for policy, image in zip(policies, IMAGES, strict=True)])
+    alone = []
+    for seed, (policy, image) in enumerate(zip(policies, IMAGES, strict=True)):
+        policy.reset(seed)
+        alone.append(policy.act(image))
     assert np.array_equal(together, alone)
     assert together.dtype == np.float32 and np.abs(together).max() <= 1.0
 
 
 def test_the_task_changes_what_is_done(clones: Clones) -> None:
-    one, other = (
-        make_policy("clone-5-a", "manipulation", task, Resources(clones=clones)).act(IMAGES[0])
-        for task in TASKS
-    )
+    rng = np.random.default_rng(0)
+    clone = clones.clones["clone-5-a"]
+    noise_BO = np.tile(clone.actor.draw(rng), (2, 1))
+    one, other = clone.act(IMAGES[[0, 0]], np.arange(2), noise_BO)
     assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["clone-5-a", "clone-latent-a"])
+def test_an_episode_draws_its_actions_from_its_own_stream(clones: Clones, name: str) -> None:
+    def play(task: str, seed: int) -> np.ndarray:
+        policy = make_policy(name, "manipulation", task, Resources(clones=clones))
+        policy.reset(seed)
+        return np.stack([policy.act(IMAGES[0]) for _ in range(8)])
+
+    actions = play("push", 3)
+    assert len(np.unique(actions, axis=0)) > 1, "the same picture must not be the same answer for ever"
+    assert np.array_equal(actions, play("push", 3))
+    assert not np.array_equal(actions, play("push", 4))
+
+
+@pytest.mark.parametrize("name", ["clone-5-a", "clone-latent-a"])
+def test_what_is_drawn_has_the_networks_probabilities(clones: Clones, name: str) -> None:
+    actor, rng = clones.clones[name].actor, np.random.default_rng(0)
+    logits = np.log([0.6, 0.3, 0.1])
+    drawn = np.stack([actor.draw(rng) for _ in range(4000)])[:, -3:]
+    shares = np.bincount((logits + drawn).argmax(axis=1), minlength=3) / 4000
+    assert np.abs(shares - [0.6, 0.3, 0.1]).max() < 0.03
 
 
 def test_a_gripper_class_is_a_command() -> None:

@@ -46,6 +46,14 @@ WITHOUT_LABELS = ("oracle", "random")
 CELLS_FILE = "cells.jsonl"
 
 
+class _Shut:
+    """Eyes that see nothing, for those who do not look."""
+
+    def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        zeros_BS = np.zeros((len(images), 14), np.float32)
+        return zeros_BS, zeros_BS
+
+
 @dataclass(frozen=True)
 class CloningConfig:
     """What is run. video, labelled_from: demonstrations a task that are the video, and others that labels are drawn from.
@@ -124,9 +132,7 @@ class VideoCloning:
         """Task -> policy of a cell."""
         if method == "random":
             name = f"random-{seed}"
-            return lambda task: PixelPolicy(
-                name, task, RandomMotion(), lambda images: np.zeros((len(images), 14), np.float32)
-            )
+            return lambda task: PixelPolicy(name, task, RandomMotion(), _Shut())
         make = {"oracle": self._oracle, "inverse dynamics": self._inverse_dynamics}.get(method)
         clone = make(labels, seed) if make else self._latent(method, labels, seed)
         return lambda task: ClonedPolicy(method, TASKS.index(task), clone)

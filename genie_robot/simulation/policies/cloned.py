@@ -22,9 +22,12 @@ from torch import Tensor, nn
 from genie_robot.errors import ModelFolderError
 from genie_robot.simulation.blocks import in_blocks
 from genie_robot.simulation.policies.clone_net import GRIPS, MOVES, CloneNet, to_input
+from genie_robot.simulation.policies.protocol import episode_stream
 
 FORMAT = 1
 CONFIG_FILE, WEIGHTS_FILE = "clones.json", "model.safetensors"
+MOVE_NOISE = 0.15
+"""Of a full step."""
 
 
 class Actor(nn.Module):
@@ -36,6 +39,13 @@ class Actor(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.settings = {}
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """What is added to an episode's outputs (O,) at a step: the likeliest grip becomes one drawn by its probability.
+
+        (Gumbel-max.) Moves get a normal error.
+        """
+        return np.concatenate([rng.normal(0.0, MOVE_NOISE, len(MOVES)), rng.gumbel(size=len(GRIPS))])
 
     def actions(self, outputs_BO: np.ndarray, images_BYXC: np.ndarray) -> np.ndarray:
         """Robot actions, float32 (B, 7) within [-1, 1]."""
@@ -57,17 +67,23 @@ class Clone:
     actor: Actor
 
     @torch.no_grad()
-    def act(self, images_BYXC: np.ndarray, task_B: np.ndarray) -> np.ndarray:
-        """Robot actions, float32 (B, 7), of images uint8 (B, 64, 64, 3) and tasks int (B,)."""
+    def act(self, images_BYXC: np.ndarray, task_B: np.ndarray, noise_BO: np.ndarray) -> np.ndarray:
+        """Robot actions, float32 (B, 7), of images uint8 (B, 64, 64, 3), tasks int (B,) and what the actor drew (B, O)."""
         outputs_BO = self.net(to_input(images_BYXC), torch.from_numpy(task_B)).numpy()
-        return self.actor.actions(outputs_BO, images_BYXC)
+        return self.actor.actions(outputs_BO + noise_BO.astype(np.float32), images_BYXC)
 
 
 class ClonedPolicy:
-    """An episode of a clone; there is nothing random in it, and it remembers nothing."""
+    """An episode of a clone, which remembers nothing and draws its actions.
+
+    If it took the likeliest ones, it could come to rest where nothing happens: the same picture, the same answer, for ever.
+    A simulator without noise keeps it there, and the smallest error of an imagined picture, or of a camera, sets it free:
+    in imagination it would succeed more often, for a reason that is no merit.
+    """
 
     def __init__(self, name: str, task: int, clone: Clone) -> None:
         self.name, self.task, self.clone = name, task, clone
+        self.reset(0)
 
     @property
     def group(self) -> Hashable:
@@ -78,10 +94,13 @@ class ClonedPolicy:
     def act_group(policies: Sequence[ClonedPolicy], images_BYXC: np.ndarray) -> np.ndarray:
         """Robot actions (B, 7) of B episodes of one clone, each at its own task."""
         task_B = np.array([policy.task for policy in policies])
-        return in_blocks(policies[0].clone.act, images_BYXC, task_B)
+        clone = policies[0].clone
+        noise_BO = np.stack([clone.actor.draw(policy._rng) for policy in policies])
+        return in_blocks(clone.act, images_BYXC, task_B, noise_BO)
 
     def reset(self, seed: int) -> None:
-        """Start an episode: nothing to do."""
+        """Start the episode `seed`: the same seed gives the same random stream in every world."""
+        self._rng = episode_stream(self.name, str(self.task), seed)
 
     def act(self, image: np.ndarray) -> np.ndarray:
         """Robot action, float32 (7,), for an image uint8 (64, 64, 3)."""

@@ -13,7 +13,7 @@ from genie_robot.simulation.policies.cloned import ACTORS, Actor
 
 
 class LatentActor(Actor):
-    """Likeliest code of each level -> robot action. looks: whether the decoder sees the image."""
+    """A code of each level, drawn by its probability -> robot action. looks: whether the decoder sees the image."""
 
     kind = "latent"
 
@@ -32,6 +32,10 @@ class LatentActor(Actor):
         actor = cls(space.num_codes, space.levels, space.dim, isinstance(decoder, StateDecoder))
         actor.decoder = decoder
         return actor
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """What is added to an episode's logits (O,) at a step: the likeliest code becomes one drawn (Gumbel-max)."""
+        return rng.gumbel(size=self.space.levels * self.space.num_codes)
 
     def actions(self, outputs_BO: np.ndarray, images_BYXC: np.ndarray) -> np.ndarray:
         """Robot actions, float32 (B, 7) within [-1, 1], of logits (B, levels x codes)."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from genie_robot.simulation.blocks import in_blocks
 from genie_robot.simulation.mujoco.behaviours import KEYS, key_action
-from genie_robot.simulation.mujoco.tasks import GOAL_XY
+from genie_robot.simulation.policies.belief import SceneBelief
 from genie_robot.simulation.policies.protocol import Eyes, episode_stream
 
 
@@ -52,10 +52,7 @@ class NoOp:
 
 
 class PixelPolicy:
-    """Image -> robot action, by a state probe and a controller.
-
-    The goal does not move in an episode, so the policy averages what it has seen of it.
-    """
+    """Image -> robot action, by a state probe, what it has seen so far (`SceneBelief`) and a controller."""
 
     def __init__(self, name: str, task: str, controller: Controller, eyes: Eyes) -> None:
         self.name, self.task = name, task
@@ -70,22 +67,19 @@ class PixelPolicy:
     @staticmethod
     def act_group(policies: Sequence[PixelPolicy], images_BYXC: np.ndarray) -> np.ndarray:
         """Robot actions (B, 7) of B policies with the same eyes."""
-        seen_BS = in_blocks(policies[0].eyes, images_BYXC)
-        return np.stack([policy.act_on(state) for policy, state in zip(policies, seen_BS, strict=True)])
+        eyes = policies[0].eyes
+        read_B2S = in_blocks(lambda images: np.stack(eyes.read(images), axis=1), images_BYXC)
+        return np.stack([policy.act_on(*read) for policy, read in zip(policies, read_B2S, strict=True)])
 
     def reset(self, seed: int) -> None:
         """Start the episode `seed`: the same seed gives the same random stream in every world."""
         self._controller.reset(episode_stream(self.name, self.task, seed))
-        self._goal_sum, self._seen = np.zeros(2), 0
+        self._belief = SceneBelief()
 
     def act(self, image: np.ndarray) -> np.ndarray:
         """Robot action, float32 (7,), for an image uint8 (Y, X, 3)."""
-        return self.act_on(in_blocks(self.eyes, np.asarray(image)[None])[0])
+        return self.act_group([self], np.asarray(image)[None])[0]
 
-    def act_on(self, seen_state: np.ndarray) -> np.ndarray:
-        """Robot action, float32 (7,), for what the eyes have read from the image: (S,)."""
-        state = np.array(seen_state, dtype=np.float64)
-        self._goal_sum += state[GOAL_XY]
-        self._seen += 1
-        state[GOAL_XY] = self._goal_sum / self._seen
-        return self._controller.act(state)
+    def act_on(self, read_S: np.ndarray, error_S: np.ndarray) -> np.ndarray:
+        """Robot action, float32 (7,), for the state that the eyes have read off the image, and the error they expect."""
+        return self._controller.act(self._belief.update(read_S, error_S))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-Eyes = Callable[[np.ndarray], np.ndarray]
-"""Images uint8 (B, Y, X, 3) -> states float32 (B, S), such as `StateProbe`."""
+
+class Eyes(Protocol):
+    """What reads a scene off pictures, such as `StateProbe`."""
+
+    def read(self, images: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
+        """Images uint8 (B, Y, X, 3) -> states (B, S) and the absolute errors expected of them, NaN if unknown; float32."""
+        ...
 
 
 class Policy(Protocol):

@@ -15,10 +15,10 @@ LEAST_ERROR = 1e-4
 
 
 class SceneBelief:
-    """A Kalman filter a number, whose measurement noise is the error that the eyes expect of themselves in this picture.
+    """One Kalman filter for each number of the state (S,); its measurement noise is the error that the eyes expect of themselves.
 
-    Goals stand still, and a thing moves only when the hand is near it. The rest of the state (S,) is believed as it is read;
-    all but the goal is, where the eyes expect no error (NaN) of themselves.
+    Goals stand still, and a thing moves only when the hand is near it; all else is believed as it is read. Of eyes that do not
+    know their error (NaN) everything is, except for the goal, of which the mean is taken.
     """
 
     def __init__(self) -> None:

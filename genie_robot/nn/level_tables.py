@@ -48,8 +48,8 @@ class LevelHead(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Vectors (...,D) -> (...,V)."""
-        by_level = F.linear(input, self.levels_LD).split(self.levels, dim=-1)
-        shared = by_level[0]
-        for logits in by_level[1:]:  # a slower digit: one copy of all faster ones for each of its values
-            shared = (logits[..., :, None] + shared[..., None, :]).flatten(-2)
-        return super().forward(input) + shared
+        rows_by_level = self.levels_LD.split(self.levels)
+        shared_VD = rows_by_level[0]
+        for rows_ND in rows_by_level[1:]:  # a slower digit: all faster ones again for each of its values
+            shared_VD = (rows_ND[:, None] + shared_VD).flatten(0, 1)
+        return F.linear(input, self.weight + shared_VD)

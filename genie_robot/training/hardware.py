@@ -22,10 +22,13 @@ def pick_device(config: HardwareConfig) -> torch.device:
 
 
 def pick_precision(config: HardwareConfig, device: torch.device) -> str:
-    """The precision asked for; "auto" takes bf16 where matrix units multiply it (CUDA, or CPUs with AMX)."""
+    """The precision asked for; "auto" takes bf16 where the processor multiplies it (CUDA, CPUs with AMX or AVX512-BF16)."""
     if config.precision != "auto":
         return config.precision
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_amx_tile_supported()
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported()
+    else:
+        native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return "bf16" if native else "fp32"
 
 

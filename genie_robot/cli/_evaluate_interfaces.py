@@ -79,6 +79,7 @@ def run_interfaces(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from genie_robot.cli._evaluation import check_counts, open_model, write_json
+    from genie_robot.data.atomic import whole_file
     from genie_robot.evaluation.interface_ceiling import CeilingConfig
     from genie_robot.evaluation.label_efficiency import CurveConfig, LabelCurve
     from genie_robot.evaluation.label_report import html_report, text_table
@@ -100,7 +101,8 @@ def run_interfaces(args: argparse.Namespace) -> int:
 
         result = curve.run(progress)
     report = Path(args.out) / "interfaces.html"
-    report.write_text(html_report(result), encoding="utf-8")
+    with whole_file(report) as file:
+        file.write(html_report(result).encode())
     if args.write:
         write_interfaces(curve, result, args.model)
     if args.json != "-":

@@ -26,12 +26,9 @@ from genie_robot.simulation.world_session import WorldSession
 from tests.simulation.transitions import TWO, make_transitions
 from tests.small_models import small_world_model
 
+pytestmark = pytest.mark.usefixtures("short_training")
+
 ALL_NAMES = ("m0", "m1:8", "m1:8x2", "m1:8x3", "m1:continuous", "m2")
-
-
-@pytest.fixture(autouse=True)
-def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genie_robot.simulation.interfaces.networks._STEPS", 600)
 
 
 def fit_all(model: Any, folder: Path) -> None:

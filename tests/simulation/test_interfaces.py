@@ -31,10 +31,7 @@ from genie_robot.simulation.interfaces.networks import train_small
 from tests.simulation.transitions import DIM, ONE, TWO, VECTORS, make_transitions
 from tests.small_models import small_world_model
 
-
-@pytest.fixture(autouse=True)
-def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genie_robot.simulation.interfaces.networks._STEPS", 600)
+pytestmark = pytest.mark.usefixtures("short_training")
 
 
 @pytest.fixture(scope="module")

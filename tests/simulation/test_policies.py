@@ -8,21 +8,12 @@ import pytest
 from genie_robot.errors import ConfigError
 from genie_robot.simulation.mujoco.behaviours import Expert, action_key
 from genie_robot.simulation.policies import POLICY_NAMES, Resources, act_all, make_policy
+from tests.simulation.fixed_eyes import FixedEyes
 
 STATE = np.array([0.40, 0.0, 0.12, 0.0, 0.40, 0.05, 0.028, 0.40, 0.17])
 UNKNOWN = np.full(9, np.nan)
 IMAGES = np.zeros((4, 64, 64, 3), dtype=np.uint8)
-
-
-class Eyes:
-    """See the same whatever they look at, and do not know how well."""
-
-    def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        states = np.tile(STATE.astype(np.float32), (len(images), 1))
-        return states, np.full_like(states, np.nan)
-
-
-eyes = Eyes()
+eyes = FixedEyes(STATE)
 
 
 def play(name: str, seed: int, steps: int = 30, task: str = "push") -> np.ndarray:

@@ -33,21 +33,12 @@ from genie_robot.simulation.policies.faults import (
 from genie_robot.simulation.policies.pixel import Controller
 from genie_robot.simulation.policies.scripted import BlindScript, GripMemory, SteadyScript, dead_reckoning
 from genie_robot.simulation.success import SUSTAIN
+from tests.simulation.fixed_eyes import FixedEyes
 
 STATE = np.array([0.40, 0.0, 0.18, 1.0, 0.40, 0.05, 0.028, 0.45, 0.12, 0, 0, 0.33, -0.1, 0.028])
 IMAGE = np.zeros((64, 64, 3), dtype=np.uint8)
 NAMES = [name for name in policy_names("manipulation") if not name.startswith("clone-")]
-
-
-class Eyes:
-    """See the same whatever they look at, and do not know how well."""
-
-    def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        states = np.tile(STATE.astype(np.float32), (len(images), 1))
-        return states, np.full_like(states, np.nan)
-
-
-eyes = Eyes()
+eyes = FixedEyes(STATE)
 
 
 def make(name: str, task: str = "push") -> Policy:

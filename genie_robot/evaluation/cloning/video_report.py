@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from genie_robot.data.atomic import whole_file
 from genie_robot.evaluation.cloning.cells import Cell
 from genie_robot.evaluation.cloning.from_video import WITH_LABELS, WITHOUT_LABELS, CloningConfig
 from genie_robot.evaluation.intervals import wilson_interval
@@ -77,10 +78,11 @@ def _cells(texts: Sequence[str]) -> str:
 
 
 def write_report(out_dir: Path | str, summary: dict[str, Any]) -> tuple[Path, Path]:
-    """Write `cloning.json` and `cloning.html`; returns their paths."""
+    """Write `cloning.json` and `cloning.html`; returns their paths. DiskFullError without space."""
     json_path, html_path = Path(out_dir) / "cloning.json", Path(out_dir) / "cloning.html"
-    json_path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    html_path.write_text(_html(summary), encoding="utf-8")
+    for path, text in ((json_path, json.dumps(summary, indent=1) + "\n"), (html_path, _html(summary))):
+        with whole_file(path) as file:
+            file.write(text.encode())
     return json_path, html_path
 
 

@@ -51,7 +51,7 @@ No network saw the test episodes, nor the seeds of any evaluation. `make weights
 
 64x64 pixels, one front camera, one look, one simulated arm, 5 Hz. Made for `genie-robot evaluate policies`, whose report
 (docs/evaluation.md) says how far its films can be trusted: things that the gripper hides or pushes may change colour or vanish.
-`latent_actions.json` says what each code was measured to do, `interfaces/` how robot actions reach the model. License: Apache-2.0.
+`interfaces/` says how robot actions reach the model as latent actions; the codes themselves have no names. License: Apache-2.0.
 """
 NAMES = ("tiny", "probe", "judge", "policies")
 

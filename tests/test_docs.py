@@ -47,6 +47,8 @@ def test_commands_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_imported_modules_exist(page: Path) -> None:
     named = set(re.findall(r"^(?:from|import) (genie_robot[\w.]*)", page.read_text(), flags=re.MULTILINE))
+    if any(module.startswith("genie_robot_interfaces") for module in named):
+        pytest.importorskip("genie_robot_interfaces", reason="made by `make ros`")
     assert [module for module in named if importlib.util.find_spec(module) is None] == []
 
 

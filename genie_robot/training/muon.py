@@ -1,4 +1,4 @@
-"""Muon for whole and for sharded matrices (K. Jordan et al. 2024; Nesterov momentum, five Newton-Schulz steps in bf16).
+"""Muon for whole and for sharded matrices (K. Jordan et al. 2024; Nesterov momentum, five Newton-Schulz steps in bf16, on a CPU in fp32).
 
 `torch.optim.Muon` on a sharded matrix orthogonalises by many small collectives, in another rounding. Here the
 momentum stays sharded and the update alone is gathered, so that the result is that of one process.
@@ -19,15 +19,22 @@ _EPS = 1e-7
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
-    """The nearest (nearly) orthogonal matrix in bf16, by a quintic Newton-Schulz iteration."""
+    """The nearest (nearly) orthogonal matrix, by a quintic Newton-Schulz iteration."""
     a, b, c = _COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.bfloat16().T if tall else matrix.bfloat16()
+    x = matrix.to(_iteration_dtype(matrix.device))
+    x = x.T if tall else x
     x = x / x.norm().clamp(min=_EPS)
     for _ in range(_STEPS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if tall else x
+
+
+def _iteration_dtype(device: torch.device) -> torch.dtype:
+    # CPUs round bf16 products each in its own way, and the iteration makes much of little: a run on them would depend on
+    # the make of the CPU.
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
 class Muon(torch.optim.Optimizer):

@@ -11,7 +11,9 @@ from genie_robot.training.muon import Muon, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(12, 5), (5, 12), (8, 8)])
-def test_updates_are_those_of_torch(shape: tuple[int, int]) -> None:
+def test_updates_are_those_of_torch(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    in_bf16 = "genie_robot.training.muon._iteration_dtype"
+    monkeypatch.setattr(in_bf16, lambda device: torch.bfloat16)  # as torch does everywhere, we on a GPU
     torch.manual_seed(0)
     ours = nn.Parameter(torch.randn(shape))
     theirs = nn.Parameter(ours.detach().clone())

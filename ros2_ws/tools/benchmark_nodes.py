@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from genie_robot_interfaces.msg import ImaginedFrameInfo, LatentAction
 from genie_robot_interfaces.srv import Reset
@@ -77,6 +78,7 @@ class Partner:
         self._reset = client.create_client(Reset, reset)
         self._arrived: list[tuple[float, Image]] = []
         self._infos: list[ImaginedFrameInfo] = []
+        self._seed = 0
         topic, depth = f"{prefix}imagined/image_raw", QoSProfile(depth=DEPTH)
         self._frames = client.create_subscription(Image, topic, self._on_image, depth)
         if not is_echo:
@@ -104,42 +106,60 @@ class Partner:
         """
         self._forget()
         image.header.stamp = convert.ns_to_stamp(self._client.now_ns())
-        answers: list[Reset.Response] = []
+        model_ms = []
         began_s = time.perf_counter()
         self._camera.publish(image)
-        while not answers or answers[-1].image.header.stamp != image.header.stamp:
-            answers.append(self._client.ask(self._reset, Reset.Request(seed=0, use_latest_frames=True)))
-        return self._without_model(1e3 * (time.perf_counter() - began_s), answers)
+        while True:
+            answer, its_model_ms = self._ask(use_latest_frames=True)
+            answered_s = time.perf_counter()
+            model_ms.append(its_model_ms)
+            if answer.image.header.stamp == image.header.stamp:
+                return 1e3 * (answered_s - began_s) - sum(each() for each in model_ms)
 
     def reset_ms(self, image: Image) -> float:
         """Image out in a reset request -> answered with it as the model sees it, without the model's time."""
         self._forget()
-        request = Reset.Request(seed=0, frames=[image])
         began_s = time.perf_counter()
-        answer = self._client.ask(self._reset, request)
-        return self._without_model(1e3 * (time.perf_counter() - began_s), [answer])
+        _, model_ms = self._ask(frames=[image])
+        return 1e3 * (time.perf_counter() - began_s) - model_ms()
 
-    def _without_model(self, passed_ms: float, answers: list[Reset.Response]) -> float:
+    def _ask(self, **prompt: Any) -> tuple[Reset.Response, Callable[[], float]]:
+        """A reset's answer, and what gives the model's time in it: from the info of this very reset, known by its seed."""
+        self._seed += 1
+        seed = self._seed
+        answer = self._client.ask(self._reset, Reset.Request(seed=seed, **prompt))
         if self._is_echo:
-            return passed_ms - sum(float(answer.message) for answer in answers)
-        made = sum(answer.success for answer in answers)  # the others found no image yet
-        self._client.spin_until(
-            lambda: min(len(self._arrived), len(self._infos)) >= made, "the prompt frames"
-        )
-        return passed_ms - sum(info.model_ms for info in self._infos)
+            return answer, lambda: float(answer.message)
+        if not answer.success:
+            return answer, lambda: 0.0  # it found no image yet
+        return answer, lambda: self._info(lambda info: info.seed == seed and info.sequence == 0).model_ms
 
     def command_ms(self, code: int) -> float:
-        """Command out -> imagined frame here, without the model's time."""
+        """Command out -> its imagined frame here, without the model's time."""
         self._forget()
+        stamp = convert.ns_to_stamp(self._client.now_ns())
         began_s = time.perf_counter()
-        self._actions.publish(LatentAction(code=code))
-        self._client.spin_until(lambda: self._arrived, "an imagined frame")
-        arrived_s, image = self._arrived[0]
-        passed_ms = 1e3 * (arrived_s - began_s)
+        self._actions.publish(LatentAction(header=Header(stamp=stamp), code=code))
         if self._is_echo:
-            return passed_ms - float(image.header.frame_id)
-        self._client.spin_until(lambda: self._infos, "its info")
-        return passed_ms - self._infos[0].model_ms
+            arrived_s, image = self._frame(stamp)
+            return 1e3 * (arrived_s - began_s) - float(image.header.frame_id)
+        info = self._info(lambda info: info.command_stamp == stamp)
+        arrived_s, _ = self._frame(info.header.stamp)
+        return 1e3 * (arrived_s - began_s) - info.model_ms
+
+    def _info(self, fits: Callable[[ImaginedFrameInfo], bool]) -> ImaginedFrameInfo:
+        """Wait for the info that fits: one of an earlier round may still be on its way on a busy machine."""
+        self._client.spin_until(lambda: any(map(fits, self._infos)), "the info of an imagined frame")
+        return next(filter(fits, self._infos))
+
+    def _frame(self, stamp: Time) -> tuple[float, Image]:
+        """Wait for the image with this stamp; when it came, and itself."""
+
+        def found() -> list[tuple[float, Image]]:
+            return [each for each in self._arrived if each[1].header.stamp == stamp]
+
+        self._client.spin_until(found, "an imagined frame")
+        return found()[0]
 
     def _on_image(self, msg: Image) -> None:
         self._arrived.append((time.perf_counter(), msg))

@@ -72,7 +72,11 @@ def add_policies_parser(parser: argparse.ArgumentParser) -> None:
     length.add_argument(
         "--horizons", metavar="S,S", help="several lengths, prefixes of one rollout: 32,64,128"
     )
-    add("--worlds", metavar="A,B", help="of mujoco,interface,imagined,replay (default: all but replay)")
+    add(
+        "--worlds",
+        metavar="A,B",
+        help="of mujoco,interface,tokenizer,imagined,replay (default: mujoco,interface,imagined)",
+    )
     add("--maskgit-steps", type=int, metavar="M", help="sampling passes a frame (default: 8)")
     add("--temperature", type=float, metavar="T", help="of sampling")
     add("--block", type=int, metavar="B", help="episodes that run side by side (default: 16)")

@@ -20,12 +20,19 @@ from typing import Any, NamedTuple
 
 from genie_robot.errors import ConfigError
 
-WORLDS = ("mujoco", "interface", "imagined", "replay")
+WORLDS = ("mujoco", "interface", "tokenizer", "imagined", "replay")
 """mujoco: the truth. interface: MuJoCo, each action passed through the interface there and back (perfect dynamics).
+tokenizer: MuJoCo, seen as the model's tokenizer shows it (perfect dynamics, robot actions as they are).
 imagined: closed loop in the world model. replay: MuJoCo's recorded actions, open loop in the world model."""
-TRUE_STATE_WORLDS = ("mujoco", "interface")
+TRUE_STATE_WORLDS = ("mujoco", "interface", "tokenizer")
+_WITHOUT_INTERFACE = ("mujoco", "tokenizer")
 STATUSES = ("ok", "raised", "bad_action", "timed_out")
 """ok: ran to its horizon. raised: the policy raised. bad_action: NaN, wrong shape or type. timed_out: it answered too late."""
+
+
+def interface_in(world: str, interface: str) -> str:
+    """Name of the interface that actions pass in `world`: "" in mujoco and tokenizer, which have none."""
+    return "" if world in _WITHOUT_INTERFACE else interface
 
 
 class EpisodeKey(NamedTuple):
@@ -44,7 +51,7 @@ class EpisodeKey(NamedTuple):
 class Row:
     """One episode of `horizon` steps.
 
-    interface: "" in the world mujoco, which has none.
+    interface: as `interface_in` names it.
     status, reason: one of STATUSES, and in words what a policy did wrong ("" for ok). An episode that is not ok is no
     success, and what was judged of it is of the frames until then.
     success: by the true state in TRUE_STATE_WORLDS, else by the primary judge.

@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 
 from genie_robot.errors import ConfigError
-from genie_robot.evaluation.episodes import WORLDS, EpisodeKey, Row, append_rows, read_rows
+from genie_robot.evaluation.episodes import (
+    WORLDS,
+    EpisodeKey,
+    Row,
+    append_rows,
+    interface_in,
+    read_rows,
+)
 from genie_robot.evaluation.estimate import estimate
 from genie_robot.evaluation.evaluation_config import IMAGINED_WORLDS, Block, EvaluationConfig
 from genie_robot.evaluation.evaluation_parts import Parts
@@ -37,6 +44,7 @@ from genie_robot.evaluation.worlds import (
     Recorded,
     Rollouts,
     Starts,
+    TokenizerWorld,
     World,
     roll_out,
     starts_of,
@@ -160,7 +168,7 @@ class PolicyEvaluation:
         return list(self.config.blocks(world))
 
     def _keys(self, block: Block) -> list[EpisodeKey]:
-        interface = "" if block.world == "mujoco" else self.config.interface
+        interface = interface_in(block.world, self.config.interface)
         return [
             EpisodeKey(block.world, interface, self.config.suite, block.task, policy, seed, horizon)
             for policy, seed in block.episodes
@@ -179,7 +187,7 @@ class PolicyEvaluation:
         finally:
             if isinstance(actors, GuardedPolicies):
                 actors.close()
-        name = "" if block.world == "mujoco" else self.config.interface
+        name = interface_in(block.world, self.config.interface)
         scored = score(block, rollouts, self.suite, self.parts.judges, name, self.config.horizons)
         for index, (policy, seed) in enumerate(block.episodes):
             self._save(block, policy, seed, rollouts, scored.states_BTK[index], index)
@@ -208,9 +216,13 @@ class PolicyEvaluation:
         return GuardedPolicies(policies, self.config.policy_timeout_s)
 
     def _world(self, block: Block) -> World:
+        seeds_B = [seed for _, seed in block.episodes]
+        if block.world == "tokenizer":
+            assert self.parts.model is not None
+            return TokenizerWorld(self.suite, block.task, seeds_B, self.parts.model)
         if block.world not in IMAGINED_WORLDS:
             interface = self.parts.interface if block.world == "interface" else None
-            return MujocoWorld(self.suite, block.task, [seed for _, seed in block.episodes], interface)
+            return MujocoWorld(self.suite, block.task, seeds_B, interface)
         where = block.task, block.seeds
         if where not in self._starts:
             self._starts[where] = starts_of(self.suite, *where)

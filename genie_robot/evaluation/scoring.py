@@ -38,7 +38,7 @@ def score(
 ) -> Scored:
     """Rows of a block's episodes; a horizon is a prefix of the rollout.
 
-    interface: its name, "" in the world mujoco.
+    interface: its name, "" in worlds without one.
     """
     by_horizon = [
         _rows_of(block, rollouts, suite, judges, interface, horizon) for horizon in sorted(horizons)

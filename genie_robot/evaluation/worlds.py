@@ -115,6 +115,32 @@ class MujocoWorld:
         return self._images
 
 
+class TokenizerWorld:
+    """MuJoCo as the world model's tokenizer shows it: the policies see no other pictures, but what they do is simulated.
+
+    The first images are the true ones, as in imagination.
+    """
+
+    def __init__(self, suite: Suite, task: str, seeds_B: Sequence[int], model: WorldModel) -> None:
+        self._mujoco, self._model = MujocoWorld(suite, task, seeds_B), model
+
+    @property
+    def states_BK(self) -> np.ndarray:
+        """True states (B, K)."""
+        return self._mujoco.states_BK
+
+    def reset(self) -> np.ndarray:
+        """Begin; the first images."""
+        self._recent = [self._mujoco.reset().copy()]
+        return self._recent[0]
+
+    def step(self, actions_BA: np.ndarray) -> np.ndarray:
+        """One step of all episodes; images made from the tokens of the last frames, as many as the model looks at."""
+        recent = [*self._recent, self._mujoco.step(actions_BA).copy()]
+        self._recent = recent[-self._model.config.video.num_frames :]
+        return self._model.decode(self._model.encode(np.stack(self._recent, axis=1)))[:, -1]
+
+
 class ImaginedWorld:
     """The world model, driven through an interface. `copies` episodes of each seed, next to each other.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from genie_robot.evaluation.episodes import Row
+from genie_robot.evaluation.episodes import WORLDS, Row, interface_in
 from genie_robot.evaluation.summary.facts import Facts
 
 POLICIES = (
@@ -23,7 +23,7 @@ def facts(
     tasks: Sequence[str] = TASKS,
     seeds: int = 20,
     horizons: tuple[int, ...] = (32, 64),
-    worlds: tuple[str, ...] = ("mujoco", "interface", "imagined", "replay"),
+    worlds: tuple[str, ...] = WORLDS,
 ) -> Facts:
     return Facts(
         suite="manipulation",
@@ -44,7 +44,7 @@ def facts(
 def row(world: str, task: str, policy: str, seed: int, success: bool, **changes: Any) -> Row:
     plain = Row(
         world=world,
-        interface="" if world == "mujoco" else "m2",
+        interface=interface_in(world, "m2"),
         suite="manipulation",
         task=task,
         policy=policy,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from genie_robot.errors import ConfigError
-from genie_robot.evaluation.episodes import format_rows, read_rows
+from genie_robot.evaluation.episodes import WORLDS, format_rows, read_rows
 from genie_robot.evaluation.evaluation_config import EvaluationConfig
 from genie_robot.evaluation.films import SCALE, episode_path
 from genie_robot.evaluation.pictures import read_video
@@ -25,7 +25,7 @@ from tests.evaluation.small_parts import CONFIG, small_parts
 
 pytest.importorskip("mujoco")
 
-ALL_WORLDS = replace(CONFIG, worlds=("mujoco", "interface", "imagined", "replay"))
+ALL_WORLDS = replace(CONFIG, worlds=WORLDS)
 
 
 @pytest.fixture
@@ -48,11 +48,11 @@ def finished(tmp_path_factory, probes, model, adapter) -> PolicyEvaluation:
 
 def test_every_world_policy_seed_and_horizon_has_one_row(finished: PolicyEvaluation) -> None:
     rows = finished.rows()
-    assert ALL_WORLDS.episodes == 24
-    assert len(rows) == 2 * 24 == len({row.key for row in rows})
+    assert ALL_WORLDS.episodes == 30
+    assert len(rows) == 2 * 30 == len({row.key for row in rows})
     assert {row.status for row in rows} == {"ok"} and {row.horizon for row in rows} == {2, 3}
-    assert {row.interface for row in rows if row.world == "mujoco"} == {""}
-    assert {row.interface for row in rows if row.world != "mujoco"} == {"m0"}
+    assert {row.interface for row in rows if row.world in ("mujoco", "tokenizer")} == {""}
+    assert {row.interface for row in rows if row.world in ("interface", "imagined", "replay")} == {"m0"}
     assert {(row.second_success, row.progress) for row in rows} == {(False, 0.75)}
 
 
@@ -94,7 +94,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_rows(
 ) -> None:
     lines = finished.csv_path.read_text().splitlines(keepends=True)
     # Killed in the second block of the world imagined, in the middle of a line.
-    cut = 1 + 2 * 12 + 8 + 1
+    cut = 1 + 3 * 12 + 8 + 1
     (tmp_path / "episodes.csv").write_text("".join(lines[:cut]) + lines[cut][:9])
     for kind in ("trajectories", "videos"):
         os.symlink(finished.out_dir / kind, tmp_path / kind)

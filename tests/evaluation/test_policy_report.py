@@ -97,6 +97,8 @@ def test_the_page_says_what_the_json_says(written: tuple[dict, Path]) -> None:
         "1000000 to 1000009",
         "KeyError: &lt;script&gt;",
         "blind: first frame only",
+        "tokenizer alone",
+        "actions, open loop",
         *summary["policies"],
         *summary["tasks"],
     ):

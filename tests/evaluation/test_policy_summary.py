@@ -35,7 +35,7 @@ def test_perfect_imagination(exact: dict) -> None:
     assert exact["pearson_r"] == pytest.approx(1.0) and exact["spearman_rho"] == pytest.approx(1.0)
     assert exact["mmrv"] == exact["bias"] == exact["mean_abs_error"] == exact["replay_optimism"] == 0.0
     assert exact["kappa"] == pytest.approx(1.0) and exact["episode_agreement"] == 1.0
-    assert exact["n"] == 12 and exact["episodes"] == 12 * 3 * 20 * 4 * 2
+    assert exact["n"] == 12 and exact["episodes"] == 12 * 3 * 20 * 5 * 2
     assert 0.9 < exact["ceiling_r"] < exact["ceiling_r_paired90"] <= 1.0
     assert all(target["ambition_reached"] for target in exact["targets"])
     assert exact["action_interface"]["passes"] is True
@@ -56,6 +56,8 @@ def test_faults_come_out_as_large_as_they_are(faulty: dict) -> None:
     assert faulty["judge"]["undecided_share"]["mujoco"] == pytest.approx(2 * 0.1 * 0.9, abs=0.05)
     assert faulty["judge"]["undecided_share"]["imagined"] == 0.0
     assert faulty["action_interface"]["pearson_r"] == pytest.approx(1.0), "the interface has no fault"
+    assert faulty["in_tokenizer"]["mean_abs_error"] == 0.0, "nor has the tokenizer"
+    assert faulty["in_replay"]["bias"] == pytest.approx(0.5 * 0.3 - 0.5 * 0.1, abs=0.03)
     missed = {target["what"]: target["must_reached"] for target in faulty["targets"]}
     assert missed["optimism on replayed failures"] is False and missed["Pearson r over policies"] is True
 

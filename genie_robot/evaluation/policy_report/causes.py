@@ -25,6 +25,12 @@ def causes_section(summary: Summary) -> str:
                 part,
             )
         )
+    if "in_tokenizer" in summary:
+        rows.append(
+            _chain_row("tokenizer alone: MuJoCo, seen through it, closed loop", summary["in_tokenizer"])
+        )
+    if "in_replay" in summary:
+        rows.append(_chain_row("dynamics and judge: MuJoCo's actions, open loop", summary["in_replay"]))
     judge = summary["judge"]
     rows.append(_chain_row("judge alone, on MuJoCo's own pictures", judge["primary"]))
     if "second" in judge:

@@ -10,7 +10,7 @@ import numpy as np
 
 from genie_robot.config import to_dict
 from genie_robot.errors import ConfigError, DataError
-from genie_robot.evaluation.episodes import WORLDS, Row
+from genie_robot.evaluation.episodes import WORLDS, Row, interface_in
 from genie_robot.evaluation.evaluation_config import EvaluationConfig
 
 
@@ -18,7 +18,7 @@ from genie_robot.evaluation.evaluation_config import EvaluationConfig
 class Facts:
     """One evaluation: what its rows must hold, and what another group needs to repeat it.
 
-    interface: name of the action interface of all worlds but mujoco. seeds: episodes of each policy and task, the seeds
+    interface: name of the action interface, of the worlds that have one. seeds: episodes of each policy and task, the seeds
     first_seed ... first_seed + seeds - 1. horizons: steps of an episode; the longest is the main one. dt_s: time of a step
     [s]. unseen_policies: those whose rollouts no
     model or judge was trained on. hashes: SHA-256 of config, model, probe, judge,
@@ -86,7 +86,7 @@ class EpisodeTable:
         tasks = {name: index for index, name in enumerate(facts.tasks)}
         for row in rows:
             seed = row.seed - facts.first_seed
-            interface = "" if row.world == "mujoco" else facts.interface
+            interface = interface_in(row.world, facts.interface)
             if (
                 (row.suite, row.interface) == (facts.suite, interface)
                 and row.policy in policies

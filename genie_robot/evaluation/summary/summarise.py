@@ -62,6 +62,9 @@ def summarise(
     summary["judge_on_true_pictures"] = summary["judge"]["primary"]
     if table.has("interface"):
         summary["action_interface"] = parts.interface_ceiling(table, facts, draws=draws)
+    for world in ("tokenizer", "replay"):
+        if table.has(world):
+            summary[f"in_{world}"] = compare(table.outcomes(world), truth, draws=0)
     if table.has("replay"):
         summary["optimism_replay"] = parts.optimism_part(table)
         summary["replay_optimism"] = summary["optimism_replay"]["rate"]

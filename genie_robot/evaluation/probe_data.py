@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -20,6 +21,8 @@ from genie_robot.simulation.suites import SUITES, Suite, suite_of_size
 
 PROMPT, IMAGINED = 3, 5
 """Frames of a clip that are given, and that the world model imagines after them."""
+SAMPLING: Mapping[str, Any] = {"maskgit_steps": 4, "temperature": 0.0}
+"""How they are imagined: as in configs/evaluation, where what is trained on them is used."""
 VIEW_M: Mapping[str, tuple[float, float]] = {"x": (0.15, 0.65), "y": (-0.30, 0.30), "z": (-0.05, 0.30)}
 """The part of the table that the camera sees. A thing that fell off is metres below, and no picture says where."""
 
@@ -168,7 +171,7 @@ def imagine_over(
     """
     import genie_robot
 
-    model = genie_robot.load(world_model)
+    model = genie_robot.load(world_model, dtype="bfloat16")
     width = model.config.dynamics.robot_action_dim
     robot_FR = data.robot_actions(width)
     clip = PROMPT + IMAGINED
@@ -188,7 +191,7 @@ def imagine_over(
             steps = model.action_rows(robot_BR=robot_FR[index_BT])
         else:
             steps, _ = model.infer_actions(video)
-        session = genie_robot.WorldSession(model, seed=seed + k)
+        session = genie_robot.WorldSession(model, **SAMPLING, seed=seed + k)
         session.reset(video[:, :PROMPT])
         for t in range(PROMPT, clip):
             mixed[index_BT[:, t]] = session.step(steps[:, t - 1])

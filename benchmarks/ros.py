@@ -239,47 +239,58 @@ def table(result: dict[str, Any]) -> str:
         "",
         f"`{result['command']}`, commit {result['commit']}, {result['cpu']}, {result['cores']} cores, load {result['load']}.",
     ]
-    if latency := result.get("latency"):
-        lines += [
-            "",
-            "| round trip, without the model: p50 / p99 [ms] | simulator | bare echo | ratio | echo that computes | ratio |",
-            "| --- | --- | --- | --- | --- | --- |",
-        ]
-        words = {
-            "camera": "camera image to reset answered with it",
-            "reset": "image in a reset request to its answer",
-            "command": "command to imagined frame",
-        }
-        for size, row in latency.items():
-            for what, text in words.items():
-                ours, *echoes = (row[what][name] for name in ("simulator", "echo", "working_echo"))
-                cells = [f"{size}: {text}", _pair(ours)]
-                for echo in echoes:
-                    cells += [
-                        _pair(echo),
-                        _pair({key: ours[key] / echo[key] for key in ("p50_ms", "p99_ms")}),
-                    ]
-                lines.append(f"| {' | '.join(cells)} |")
-    if camera := result.get("camera"):
-        lines += ["", "| 640x480 at 30 Hz, sensor-data QoS | sent | lost to the simulator | to a bare node |"]
-        lines.append("| --- | --- | --- | --- |")
-        for name, row in camera.items():
-            lost = [row["sent"] - row[got] for got in ("simulator_got", "listener_got")]
-            lines.append(f"| {name} | {row['sent']} | {lost[0]} | {lost[1]} |")
-    if soak := result.get("soak"):
-        lines += [
-            "",
-            f"| {soak['seconds'] / 60:g} minutes of 30 Hz camera (640x480), 10 Hz commands | |",
-            "| --- | --- |",
-        ]
-        lines += [
-            f"| images sent, lost | {soak['images']}, {soak['images_lost']} |",
-            f"| commands sent, frames, unanswered | {soak['commands']}, {soak['frames']}, {soak['unanswered']} |",
-            f"| largest queue | {soak['largest_queue']} |",
-            f"| resident memory, after a tenth of the time and at the end [MB] | {soak['memory_first_mb']}, "
-            f"{soak['memory_last_mb']} ({soak['growth_mb']:+}) |",
-        ]
-    for name, row in result.get("slow", {}).items():
+    for part, lines_of in _LINES.items():
+        if found := result.get(part):
+            lines += lines_of(found)
+    return "\n".join(lines) + "\n"
+
+
+def _latency_lines(latency: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        "| round trip, without the model: p50 / p99 [ms] | simulator | bare echo | ratio | echo that computes | ratio |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    words = {
+        "camera": "camera image to reset answered with it",
+        "reset": "image in a reset request to its answer",
+        "command": "command to imagined frame",
+    }
+    for size, row in latency.items():
+        for what, text in words.items():
+            ours, *echoes = (row[what][name] for name in ("simulator", "echo", "working_echo"))
+            cells = [f"{size}: {text}", _pair(ours)]
+            for echo in echoes:
+                cells += [_pair(echo), _pair({key: ours[key] / echo[key] for key in ("p50_ms", "p99_ms")})]
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _camera_lines(camera: dict[str, Any]) -> list[str]:
+    lines = ["", "| 640x480 at 30 Hz, sensor-data QoS | sent | lost to the simulator | to a bare node |"]
+    lines.append("| --- | --- | --- | --- |")
+    for name, row in camera.items():
+        lost = [row["sent"] - row[got] for got in ("simulator_got", "listener_got")]
+        lines.append(f"| {name} | {row['sent']} | {lost[0]} | {lost[1]} |")
+    return lines
+
+
+def _soak_lines(soak: dict[str, Any]) -> list[str]:
+    return [
+        "",
+        f"| {soak['seconds'] / 60:g} minutes of 30 Hz camera (640x480), 10 Hz commands | |",
+        "| --- | --- |",
+        f"| images sent, lost | {soak['images']}, {soak['images_lost']} |",
+        f"| commands sent, frames, unanswered | {soak['commands']}, {soak['frames']}, {soak['unanswered']} |",
+        f"| largest queue | {soak['largest_queue']} |",
+        f"| resident memory, after a tenth of the time and at the end [MB] | {soak['memory_first_mb']}, "
+        f"{soak['memory_last_mb']} ({soak['growth_mb']:+}) |",
+    ]
+
+
+def _slow_lines(slow: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, row in slow.items():
         lines += [
             "",
             f"| model of a second a step, mode {name} | p50 / max [ms] | calls |",
@@ -293,10 +304,13 @@ def table(result: dict[str, Any]) -> str:
         )
         lines += [
             "",
-            f"The sender was told: {told}. /diagnostics: {counted}. Largest queue {row['largest_queue']}; ",
+            f"The sender was told: {told}. /diagnostics: {counted}. Largest queue {row['largest_queue']}; "
+            f"camera images lost: {row['images_lost']}.",
         ]
-        lines[-1] += f"camera images lost: {row['images_lost']}."
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+_LINES = {"latency": _latency_lines, "camera": _camera_lines, "soak": _soak_lines, "slow": _slow_lines}
 
 
 def _pair(row: dict[str, float]) -> str:

@@ -143,6 +143,7 @@ class TrainConfig:
         "all"  # or one of STAGES, or "assemble": only bundle the newest checkpoints as a model folder
     )
     output: str = "outputs/train"
+    init_from: str = ""  # model folder whose weights a new run begins with; empty: none
     seed: int = 0
     wandb: str = ""  # Weights & Biases project; empty: no
     data: DataConfig = field(default_factory=DataConfig)

@@ -41,12 +41,16 @@ def model_card(config: TrainConfig, output: Path) -> str:
         f"- Data: `{Path(config.data.mixture or config.data.path).name}` at {config.model.video.height}x{config.model.video.width}, "
         f"{config.model.video.rate_hz:g} Hz",
         f"- Code: commit {git_hash()}, torch {torch.__version__}, {platform.machine()}, seed {config.seed}",
+        *([f"- Begun with the weights of `{Path(config.init_from).name}`"] if config.init_from else []),
         "",
         "| stage | steps | hours | held-out numbers at the last step |",
         "| --- | --- | --- | --- |",
     ]
     for name in config.training.stages:
         rows = read_rows(output / name / "metrics.jsonl")
+        if not rows and config.init_from:
+            lines.append(f"| {name} | 0 | 0 | as it was |")
+            continue
         last = next((row for row in reversed(rows) if row["split"] == "validation"), {})
         hours = next((row["elapsed_s"] for row in reversed(rows) if "elapsed_s" in row), 0) / 3600
         numbers = ", ".join(

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from genie_robot.config import STAGES, StageConfig, TrainConfig
+from genie_robot.config import STAGES, StageConfig, TrainConfig, to_dict
 from genie_robot.errors import CheckpointError, ConfigError
 from genie_robot.models.world_model import WorldModel
 from genie_robot.training import parallel
@@ -78,6 +78,9 @@ def train_stage(
     stage = build_stage(name, config)
     for frozen in stage.frozen:
         load_frozen(stage, frozen, output, config)
+    if config.init_from:
+        for network in set(STAGES) & set(stage.networks):
+            init_weights(stage.model, network, config)
     stage.model.to(processes.device)
     stage.networks.to(processes.device)
     trainer = Trainer(stage, config, output / name, processes)
@@ -88,9 +91,15 @@ def train_stage(
 
 
 def load_frozen(stage: Stage, name: str, output: Path, config: TrainConfig) -> None:
-    """Give a stage the finished weights of a network it builds on. CheckpointError when they are not finished."""
+    """Give a stage the finished weights of a network it builds on: the run's own, else those of `init_from`.
+
+    CheckpointError when they are not finished.
+    """
     wanted: StageConfig = getattr(config.training, name)
     run = newest_run(output / name / "checkpoints")
+    if run is None and config.init_from:
+        init_weights(stage.model, name, config, as_it_is=True)
+        return
     if run is None or run["step"] < wanted.steps:
         at = "none" if run is None else f"step {run['step']}"
         raise CheckpointError(
@@ -126,13 +135,42 @@ def _load_network(
     return run
 
 
+def init_weights(model: WorldModel, name: str, config: TrainConfig, as_it_is: bool = False) -> None:
+    """Fill one network with the weights of the model folder `config.init_from`.
+
+    as_it_is: it will not be trained, so it must mean the same there: equal configurations, not only equal shapes. ConfigError,
+    or ModelFolderError for a broken folder.
+    """
+    other = WorldModel.load(config.init_from)
+    here, there = (to_dict(each.config)[name] for each in (model, other))
+    if as_it_is and here != there:
+        key = next(key for key in here if here[key] != there.get(key))
+        raise ConfigError(
+            f"init_from: the {name} of {config.init_from} has {key} {there.get(key)}, wanted {here[key]} as in this "
+            f"configuration; set model.{name}.{key}, or train stage={name} first"
+        )
+    try:
+        getattr(model, name).load_state_dict(getattr(other, name).state_dict())
+    except RuntimeError as error:
+        line = str(error).splitlines()[-1].strip()[:120]
+        raise ConfigError(
+            f"init_from: the {name} of {config.init_from} is another network ({line}); choose the model=... that it was "
+            "trained with"
+        ) from error
+    log.info("%s: begins with the weights of %s (%s)", name, config.init_from, other.hash)
+
+
 def assemble(config: TrainConfig, output: Path) -> Path:
     """Bundle the newest checkpoints, finished or not, as the model folder `output/world_model`.
 
-    Any number of processes may have written them. CheckpointError when a network has none.
+    Any number of processes may have written them. A network that was not trained is that of `init_from`; CheckpointError
+    without one.
     """
     model = WorldModel(config.model)
     for name in STAGES:
         stage = name if name in config.training.stages else "dynamics"
-        _load_network(model, name, stage, output, config)
+        if config.init_from and newest_run(output / stage / "checkpoints") is None:
+            init_weights(model, name, config, as_it_is=True)
+        else:
+            _load_network(model, name, stage, output, config)
     return model.save(output / "world_model", model_card(config, output))

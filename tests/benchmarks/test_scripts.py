@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 import torch
+
+from genie_robot.evaluation.episodes import format_rows
+from genie_robot.evaluation.policy_report import write_report
+from genie_robot.evaluation.summary.summarise import summarise
+from tests.evaluation.synthetic import facts, rows_of
 
 
 def _script(root: Path, name: str) -> ModuleType:
@@ -75,3 +83,26 @@ def test_the_ablation_table_pairs_arms_by_seed(repository_root: Path) -> None:
     assert "| pixels | 1.00 ± 0.00" in text and "4.00 ± 2.48" in text  # 4.303 * 1 / sqrt(3)
     assert "| pixels - tokens | 1.00 ± 0.00 |" in text
     assert "st_vivit - vit" not in text
+
+
+def test_a_kept_evaluation_says_what_its_numbers_say(repository_root: Path, tmp_path: Path) -> None:
+    plan = facts(("a", "b", "c"), ("push", "reach"), seeds=10)
+    rows = rows_of(plan, false_success=0.2, false_failure=0.1)
+    run, out = tmp_path / "run", tmp_path / "kept"
+    write_report(summarise(rows, replace(plan, settings={"name": "small"}), draws=20), run)
+    command = [sys.executable, "benchmarks/keep_evaluation.py", str(run), str(out)]
+    refused = subprocess.run(command, cwd=repository_root, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1 and "has no episodes.csv" in refused.stderr and not out.exists()
+    (run / "episodes.csv").write_text(format_rows(rows))
+    subprocess.run(command, cwd=repository_root, check=True, timeout=200, capture_output=True)
+    page, summary = (out / "README.md").read_text(), json.loads((run / "report.json").read_text())
+    assert f"| Pearson r over policies | {summary['pearson_r']:.3f} | >= 0.95 |" in page
+    tokenizer = f"{summary['in_tokenizer']['mean_abs_error']:.3f}"
+    assert (
+        f"| tokenizer alone: MuJoCo seen through it, closed loop | 1.000 | 0.000 | 0.000 | {tokenizer} |"
+        in page
+    )
+    assert "| mean \\|error\\| of a success rate |" in page and "evaluate policies --config small" in page
+    assert gzip.decompress((out / "episodes.csv.gz").read_bytes()) == (run / "episodes.csv").read_bytes()
+    ElementTree.parse(out / "scatter.svg")
+    assert all(f">{name}<" in (out / "scatter.svg").read_text() for name in plan.policies)

@@ -61,10 +61,6 @@ def statement_section(summary: Summary) -> str:
 
 def scatter_section(summary: Summary) -> str:
     """Each policy in both worlds, over all tasks and on each task."""
-    trials = summary["seeds"] * len(summary["tasks"])
-    points = [
-        _point(entry, entry["policy"], _families(summary)[entry["policy"]]) for entry in summary["by_policy"]
-    ]
     small = []
     for task in summary["tasks"]:
         mine = [entry for entry in summary["table"] if entry["task"] == task]
@@ -83,18 +79,25 @@ def scatter_section(summary: Summary) -> str:
         "scatter",
         "Every policy in both worlds",
         figure(
-            scatter_chart(
-                [p for p in points if p],
-                "success rate in MuJoCo",
-                "success rate in imagination",
-                band=_band(trials),
-                width=720,
-                height=560,
-            ),
+            policy_scatter(summary),
             "A dot is a policy, its rate the mean over all tasks, with 95 % Wilson intervals. On the dashed line both worlds agree. "
             "Grey: where a perfect evaluator with seeds of its own would land 19 times of 20. Paired seeds can beat it.",
         ),
         f'<div class="row">{"".join(small)}</div>',
+    )
+
+
+def policy_scatter(summary: Summary) -> str:
+    """SVG of each policy's success rate in both worlds, the mean over all tasks, and a legend in HTML."""
+    families = _families(summary)
+    points = [_point(entry, entry["policy"], families[entry["policy"]]) for entry in summary["by_policy"]]
+    return scatter_chart(
+        [p for p in points if p],
+        "success rate in MuJoCo",
+        "success rate in imagination",
+        band=_band(summary["seeds"] * len(summary["tasks"])),
+        width=720,
+        height=560,
     )
 
 

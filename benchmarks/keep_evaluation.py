@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import shutil
 import sys
 import textwrap
@@ -20,10 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common_size import cpu_name
-
 from genie_robot.evaluation.policy_report.agreement import policy_scatter
-from genie_robot.training.card import git_hash
 
 Summary = Mapping[str, Any]
 FIGURES = {
@@ -148,8 +144,11 @@ def keep(run: Path, out: Path) -> None:
     (out / "scatter.svg").write_text(svg)
     name = summary["settings"]["name"]
     hashes = ", ".join(f"{what} {value[:12]}" for what, value in summary["hashes"].items() if value)
+    machines = "; ".join(
+        f"commit {made['commit']}, torch {made['torch']}, {made['cpu']}" for made in summary["made_with"]
+    )
     made = (
-        f"`genie-robot evaluate policies --config {name}`, commit {git_hash()}, {cpu_name()}, {os.cpu_count()} cores.\n"
+        f"`genie-robot evaluate policies --config {name}`, {machines}.\n"
         f"This page: `python benchmarks/keep_evaluation.py`.\n" + textwrap.fill(f"Hashes: {hashes}.", WIDTH)
     )
     (out / "README.md").write_text(f"# The evaluation `{name}`\n\n{made}\n{page(summary)}")

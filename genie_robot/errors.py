@@ -80,7 +80,15 @@ class TrainingDivergedError(GenieError, ArithmeticError):
 
 
 class PolicyError(GenieError, RuntimeError):
-    """A policy that is a program of its own does not answer in time, or with something that is no action."""
+    """A policy that is a program of its own refuses to begin, or answers with something that is no action."""
+
+
+class PolicyTimeoutError(PolicyError, TimeoutError):
+    """It does not answer in time."""
+
+
+class PolicyGoneError(PolicyError):
+    """It has ended, or was not found, or is not alone."""
 
 
 def run_script(name: str, main: Callable[[], int]) -> NoReturn:

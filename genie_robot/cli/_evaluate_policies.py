@@ -44,7 +44,11 @@ def add_policies_parser(parser: argparse.ArgumentParser) -> None:
     add("model", nargs="?", help="model folder (default: weights/tabletop-tiny, or the configuration's)")
     add("--config", metavar="C", help="ci, nightly, full (configs/evaluation), or a YAML file")
     add("--suite", metavar="S", help="task suite: tabletop or manipulation")
-    add("--interface", metavar="I", help="how robot actions reach the model: m0, m1:8, m1:8x2, m1:8x3, m2")
+    add(
+        "--interface",
+        metavar="I",
+        help="how robot actions reach the model: m0, m1:8, m1:8x2, m1:8x3, m1:continuous, m2",
+    )
     add(
         "--probe", metavar="DIR", help="state probe: primary judge and eyes (default: weights/tabletop-probe)"
     )
@@ -109,7 +113,7 @@ def run_policies(args: argparse.Namespace) -> int:
     evaluation = PolicyEvaluation(config, args.out, open_parts(config))
     quiet = args.json == "-"
     rows = _run(evaluation, _workers(args.workers, config))
-    _warn_of_bad_policies(rows)
+    _warn_of_bad_policies([row for row in rows if row.horizon == config.horizon])
     if "mujoco" not in config.worlds:
         print(f"rows: {evaluation.csv_path} (without the world mujoco there is nothing to compare with)")
         return 0

@@ -1,4 +1,4 @@
-"""Hierarchical bootstrap of an agreement figure: policies are drawn first, then the episodes within each (evaluation.md, 2)."""
+"""Hierarchical bootstrap of an agreement figure: policies are drawn first, then the starts (evaluation.md, 2)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def bootstrap_intervals(
     """Percentile interval of each `statistic(imagined rates, true rates)`, all from the same resamples.
 
     Outcomes have shape (policies, episodes) or (policies, tasks, episodes), paired by seed; NaN is an episode that does not
-    count. Policies are resampled first, then the episodes within a policy and task (both worlds together; the tasks stay,
-    they are part of the question). (NaN, NaN) for fewer than MIN_POLICIES policies, and where the statistic is undefined in
-    more than half of the resamples.
+    count. Policies are resampled first, then the seeds of each task: all policies meet the same starts, so a start is drawn
+    for all of them, in both worlds together. The tasks stay, they are part of the question. (NaN, NaN) for fewer than
+    MIN_POLICIES policies, and where the statistic is undefined in more than half of the resamples.
     """
     a, b = _cells(imagined, ground_truth)
     nothing = dict.fromkeys(statistics, (float("nan"), float("nan")))
@@ -37,7 +37,8 @@ def bootstrap_intervals(
     values: dict[str, list[float]] = {name: [] for name in statistics}
     for _ in range(draws):
         rows = rng.integers(policies, size=policies) if resample_policies else np.arange(policies)
-        index = rows[:, None, None], np.arange(tasks)[:, None], rng.integers(a.shape[2], size=a.shape)
+        seeds = rng.integers(a.shape[2], size=a.shape[1:])
+        index = rows[:, None, None], np.arange(tasks)[:, None], seeds
         x, y = _rates(a[index]), _rates(b[index])
         known = np.isfinite(x) & np.isfinite(y)
         for name, statistic in statistics.items():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from genie_robot.errors import ConfigError, PolicyError
 from genie_robot.evaluation.evaluation_config import EvaluationConfig
 from genie_robot.evaluation.judges import StateJudge, load_judge
 from genie_robot.evaluation.judges.floors import Floors, load_floors
+from genie_robot.evaluation.policy_guard import Unmade
 from genie_robot.evaluation.probe import load_probe
 from genie_robot.evaluation.scoring import Judges
 from genie_robot.models.world_model import WorldModel
@@ -54,7 +54,7 @@ class Parts:
                 self._make(name, task)
             except (ConfigError, ModuleNotFoundError):
                 raise
-            except Exception as error:  # whatever a user's constructor does wrong
+            except (Exception, SystemExit) as error:  # whatever a user's constructor does wrong
                 raise PolicyError(
                     f"policy {name} could not be made for the task {task} ({type(error).__name__}: {error}); mend it"
                 ) from error
@@ -64,14 +64,11 @@ class Parts:
         for name in filter(is_ros_policy, sorted(names)):
             self._links[name] = links.enter_context(contextlib.closing(connect(name, timeout_s)))
 
-    def make_policy(self, name: str, task: str) -> Policy:
-        """One episode's policy. One that cannot be made raises at its reset, where that is told as its own mistake."""
+    def make_policy(self, name: str, task: str) -> Policy | Unmade:
+        """One episode's policy; one that runs in this process is made when its episode begins, under its guard."""
         if name in self._links:
             return RosPolicy(name, self.suite, task, self._links[name])
-        try:
-            return self._make(name, task)
-        except Exception as error:
-            return _Broken(error)
+        return Unmade(lambda: self._make(name, task))
 
     def _make(self, name: str, task: str) -> Policy:
         if not is_user_policy(name):
@@ -79,21 +76,6 @@ class Parts:
         if name not in self._user:
             self._user[name] = open_user_policy(name, self.suite)
         return self._user[name](task)
-
-
-class _Broken:
-    """A policy that could not be made."""
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def reset(self, seed: int) -> None:
-        """Raise what its constructor raised."""
-        raise self._error
-
-    def act(self, image: Any) -> Any:
-        """Raise what its constructor raised."""
-        raise self._error
 
 
 def open_parts(config: EvaluationConfig) -> Parts:

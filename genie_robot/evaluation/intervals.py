@@ -75,10 +75,13 @@ def _root(rising: Callable[[float], float]) -> float:
 
 
 def fisher_interval(r: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Fisher-z interval of a Pearson r over n policies; (-1, 1) for n <= 3 or an undefined r."""
+    """Fisher-z interval of a Pearson r over n policies; (-1, 1) for n <= 3 or an undefined r.
+
+    (NaN, NaN) for an r of 1 or -1, where z is infinite and an interval without width would claim too much.
+    """
     if n <= 3 or not np.isfinite(r):
         return -1.0, 1.0
     if abs(r) >= 1.0:
-        return float(r), float(r)
+        return float("nan"), float("nan")
     centre, half = np.arctanh(r), normal_quantile(confidence) / np.sqrt(n - 3)
     return float(np.tanh(centre - half)), float(np.tanh(centre + half))

@@ -33,7 +33,7 @@ from genie_robot.evaluation.films import load_actions, save_episode
 from genie_robot.evaluation.judges.floors import floor_rates
 from genie_robot.evaluation.policy_guard import GuardedPolicies
 from genie_robot.evaluation.scoring import score
-from genie_robot.evaluation.settings import keep_settings
+from genie_robot.evaluation.settings import keep_settings, made_with
 from genie_robot.evaluation.summary.facts import Facts, facts_of
 from genie_robot.evaluation.summary.parts import interface_ceiling
 from genie_robot.evaluation.workers import player_of
@@ -78,9 +78,8 @@ class PolicyEvaluation:
     @property
     def facts(self) -> Facts:
         """What the summary needs to know of this evaluation."""
-        return facts_of(
-            self.config, dt_s=self.parts.dt_s, hashes={"config": self.config.sha256} | self.parts.hashes
-        )
+        hashes = {"config": self.config.sha256} | self.parts.hashes
+        return facts_of(self.config, dt_s=self.parts.dt_s, hashes=hashes, made_with=made_with(self.out_dir))
 
     def rows(self) -> list[Row]:
         """All finished rows in the folder that belong to this config."""
@@ -189,8 +188,14 @@ class PolicyEvaluation:
                 actors.close()
         name = interface_in(block.world, self.config.interface)
         scored = score(block, rollouts, self.suite, self.parts.judges, name, self.config.horizons)
+        done = {row.key for row in read_rows(self.csv_path)}
+        keys = [row.key for row in scored.rows]
         for index, (policy, seed) in enumerate(block.episodes):
-            self._save(block, policy, seed, rollouts, scored.states_BTK[index], index)
+            mine = keys[index * len(self.config.horizons) :][: len(self.config.horizons)]
+            if not done.issuperset(
+                mine
+            ):  # else it was played for others of its block: its files belong to its rows
+                self._save(block, policy, seed, rollouts, scored.states_BTK[index], index)
         return scored.rows
 
     def _save(
@@ -208,7 +213,11 @@ class PolicyEvaluation:
 
     def _actors(self, block: Block) -> Actors:
         if block.world == "replay":
-            rows = {(row.task, row.policy, row.seed): row for row in self.rows() if row.world == "mujoco"}
+            rows = {
+                (row.task, row.policy, row.seed): row
+                for row in self.rows()
+                if (row.world, row.horizon) == ("mujoco", self.config.horizon)
+            }
             found = [rows[block.task, policy, seed] for policy, seed in block.episodes]
             actions = [load_actions(self.out_dir, ("mujoco", r.task, r.policy, r.seed)) for r in found]
             return Recorded(actions, [row.status for row in found], [row.reason for row in found])

@@ -9,10 +9,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from genie_robot.errors import ActionError, PolicyError, PolicyGoneError, PolicyTimeoutError
 from genie_robot.simulation.policies import GroupPolicy, Policy
 from genie_robot.simulation.ros_policy import RosPolicy
 
@@ -21,15 +22,29 @@ _LONGEST_REASON = 160
 _NONE = object()  # a call that failed gave nothing; a policy may well answer None
 
 
+class Overrun(TimeoutError):
+    """A call took longer than it may."""
+
+
+class Ended(Exception):
+    """A call raised what would end a program, such as SystemExit."""
+
+
+class Unmade(NamedTuple):
+    """A policy that is made when its episode begins, under the same guard as all that it does."""
+
+    make: Callable[[], Policy]
+
+
 class Deadline:
-    """Calls functions in a worker thread; TimeoutError when one takes longer than it may."""
+    """Calls functions in a worker thread; Overrun when one takes longer than it may."""
 
     def __init__(self) -> None:
         self._asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Any] | None = None
 
     def call(self, function: Callable[..., Any], *arguments: Any, timeout_s: float) -> Any:
-        """What `function(*arguments)` returns; raises what it raises, SystemExit too."""
+        """What `function(*arguments)` returns; raises the Exception that it raises, and Ended for anything else."""
         if self._answers is None:
             self._asked, self._answers = queue.SimpleQueue(), queue.SimpleQueue()
             threading.Thread(target=_work, args=(self._asked, self._answers), daemon=True).start()
@@ -39,10 +54,12 @@ class Deadline:
         except queue.Empty:
             self._answers = None  # the next call gets a new thread
             self._asked.put(None)
-            raise TimeoutError from None
-        if error is not None:
+            raise Overrun from None
+        if error is None:
+            return result
+        if isinstance(error, Exception):
             raise error
-        return result
+        raise Ended(f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:
         """Let the worker thread end."""
@@ -55,7 +72,7 @@ def _work(asked: queue.SimpleQueue[Any], answers: queue.SimpleQueue[Any]) -> Non
         function, arguments = job
         try:
             answers.put((function(*arguments), None))
-        except BaseException as error:  # a policy that calls sys.exit() must not end the evaluation
+        except BaseException as error:  # nothing that a policy raises may end the evaluation
             answers.put((None, error))
 
 
@@ -63,13 +80,14 @@ class GuardedPolicies:
     """B policies that act side by side. `status_B`, `reason_B`, `length_B`: how the episode of each went.
 
     length_B: actions that were good, which are those before the first bad one. A policy that failed is asked no more;
-    its action is zero from then on. A policy node (`ros:`) guards itself: its PolicyError ends the run, so that the
-    same command goes on when the node is back.
+    its action is zero from then on. A policy node (`ros:`) keeps its own time limit; its PolicyGoneError ends the run, so that
+    the same command goes on when the node is back.
     """
 
-    def __init__(self, policies: Sequence[Policy], timeout_s: float) -> None:
-        """timeout_s: how long one policy may take to reset, and to act [s]."""
-        self._policies, self._timeout_s, self._deadline = list(policies), timeout_s, Deadline()
+    def __init__(self, policies: Sequence[Policy | Unmade], timeout_s: float) -> None:
+        """timeout_s: how long one policy may take to be made and reset, and to act [s]."""
+        self._policies: list[Any] = list(policies)
+        self._timeout_s, self._deadline = timeout_s, Deadline()
         self.status_B = ["ok"] * len(policies)
         self.reason_B = [""] * len(policies)
         self.length_B = [0] * len(policies)
@@ -77,7 +95,9 @@ class GuardedPolicies:
     def reset(self, seeds_B: Sequence[int]) -> None:
         """Start the episodes."""
         for index, seed in enumerate(seeds_B):
-            self._guarded([index], self._policies[index].reset, seed)
+            begun = self._guarded([index], _begin, self._policies[index], seed)
+            if begun is not _NONE:
+                self._policies[index] = begun
 
     def act(self, images_BYXC: np.ndarray) -> np.ndarray:
         """Robot actions, float32 (B, 7) within -1..1, for images uint8 (B, Y, X, 3)."""
@@ -101,23 +121,34 @@ class GuardedPolicies:
         """Indices of the policies that are well, those of one group together."""
         groups: dict[Hashable, list[int]] = {}
         for index, policy in enumerate(self._policies):
-            if self.status_B[index] == "ok":
-                name = (type(policy), policy.group) if isinstance(policy, GroupPolicy) else index
+            if self.status_B[index] != "ok":
+                continue
+            try:  # a policy's own property, which may be anything
+                name: Hashable = (type(policy), policy.group) if isinstance(policy, GroupPolicy) else index
                 groups.setdefault(name, []).append(index)
+            except Exception as error:
+                self._fail([index], "raised", f"in its group: {type(error).__name__}: {error}")
         return list(groups.values())
 
     def _guarded(self, members: list[int], function: Callable[..., Any], *arguments: Any) -> Any:
-        if isinstance(self._policies[members[0]], RosPolicy):
-            return function(*arguments)
         limit_s = self._timeout_s * len(members)
+        is_node = isinstance(self._policies[members[0]], RosPolicy)
         try:
+            if is_node:
+                return function(*arguments)
             return self._deadline.call(function, *arguments, timeout_s=limit_s)
-        except TimeoutError:
+        except Overrun:
             self._fail(members, "timed_out", f"no answer within {self._timeout_s:g} s")
+        except PolicyError as error:
+            if is_node and isinstance(error, PolicyGoneError):
+                raise
+            no_action = isinstance(error.__cause__, ActionError)
+            late = isinstance(error, PolicyTimeoutError)
+            self._fail(members, "timed_out" if late else "bad_action" if no_action else "raised", str(error))
+        except Ended as error:
+            self._fail(members, "raised", str(error))
         except Exception as error:
             self._fail(members, "raised", f"{type(error).__name__}: {error}")
-        except SystemExit as error:
-            self._fail(members, "raised", f"SystemExit: {error}")
         return _NONE
 
     def _take(self, members: list[int], answer: Any, actions_BA: np.ndarray) -> None:
@@ -134,6 +165,12 @@ class GuardedPolicies:
         for index in members:
             self.status_B[index] = status
             self.reason_B[index] = " ".join(reason.split())[:_LONGEST_REASON]
+
+
+def _begin(policy: Policy | Unmade, seed: int) -> Policy:
+    policy = policy.make() if isinstance(policy, Unmade) else policy
+    policy.reset(seed)
+    return policy
 
 
 def _act_alone(policy: Policy, image_YXC: np.ndarray) -> list[Any]:

@@ -22,7 +22,7 @@ from genie_robot.simulation.suites import SUITES, Suite, suite_of_size
 PROMPT, IMAGINED = 3, 5
 """Frames of a clip that are given, and that the world model imagines after them."""
 SAMPLING: Mapping[str, Any] = {"maskgit_steps": 4, "temperature": 0.0}
-"""How they are imagined: as in configs/evaluation, where what is trained on them is used."""
+"""How they are imagined: as by configs/evaluation, where what is trained on them is used."""
 VIEW_M: Mapping[str, tuple[float, float]] = {"x": (0.15, 0.65), "y": (-0.30, 0.30), "z": (-0.05, 0.30)}
 """The part of the table that the camera sees. A thing that fell off is metres below, and no picture says where."""
 

@@ -9,25 +9,27 @@ from typing import Any
 
 from genie_robot.config import to_dict
 from genie_robot.data.atomic import whole_file
+from genie_robot.data.provenance import provenance
 from genie_robot.errors import ConfigError
 from genie_robot.evaluation.evaluation_config import EvaluationConfig
 
 SETTINGS_FILE, CONFIG_FILE = "settings.json", "evaluation.yaml"
-GROWING = ("seeds", "policies", "unseen_policies", "tasks", "horizons", "worlds")
-"""More of these only adds rows; any other change would mix different experiments."""
-HARMLESS = ("name", "policy_timeout_s", "i_know")
+FREE = ("seeds", "policies", "tasks", "horizons", "worlds")
+"""More of these only adds rows, fewer only leaves some out; any other change would mix different experiments."""
+HARMLESS = ("name", "unseen_policies", "policy_timeout_s", "i_know")
 
 
 def keep_settings(out_dir: Path, config: EvaluationConfig, hashes: Mapping[str, str]) -> None:
-    """Write the settings into `out_dir`; ConfigError when it holds episodes of others.
+    """Write the settings into `out_dir`; ConfigError when it holds episodes of others, or longer ones.
 
-    hashes: of what decides the outcomes, by name; one that was not needed before may be new.
+    hashes: of what decides the outcomes, by name; one that was not needed before may be new. `made_with` lists what the
+    folder was made with (`provenance`), one entry for each machine or version that worked at it.
     """
-    settings: dict[str, Any] = to_dict(config) | {"hashes": dict(hashes)}
+    settings: dict[str, Any] = to_dict(config) | {"hashes": dict(hashes), "made_with": [provenance()]}
     path = out_dir / SETTINGS_FILE
     if path.is_file() and (out_dir / "episodes.csv").is_file():
         before = read_settings(path)
-        free = (*GROWING, *HARMLESS, "hashes")
+        free = (*FREE, *HARMLESS, "hashes", "made_with")
         other = [key for key in settings if key not in free and before.get(key) != settings[key]]
         known: dict[str, str] = before.get("hashes", {})
         other += [key for key in hashes if known.get(key, hashes[key]) != hashes[key]]
@@ -36,7 +38,15 @@ def keep_settings(out_dir: Path, config: EvaluationConfig, hashes: Mapping[str, 
                 f"{out_dir} holds episodes with another {', '.join(other)}; wanted the same settings to go on; give "
                 "another --out folder, or delete this one"
             )
+        longest = max(before.get("horizons", config.horizons))
+        if config.horizon < longest:  # its films would be replaced by shorter ones
+            raise ConfigError(
+                f"{out_dir} holds episodes of {longest} steps, got horizons up to {config.horizon}; wanted {longest} among them; "
+                "give another --out folder"
+            )
         settings["hashes"] = known | dict(hashes)
+        made_with = before.get("made_with", [])
+        settings["made_with"] = made_with + [m for m in settings["made_with"] if m not in made_with]
     out_dir.mkdir(parents=True, exist_ok=True)
     write_settings(path, settings)
     (out_dir / CONFIG_FILE).write_text(config.text, encoding="utf-8")
@@ -46,6 +56,12 @@ def write_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Write settings as JSON; the file appears whole or not at all."""
     with whole_file(path) as file:
         file.write((json.dumps(settings, indent=1) + "\n").encode())
+
+
+def made_with(out_dir: Path) -> tuple[dict[str, str], ...]:
+    """What a folder was made with; empty for one without settings."""
+    path = out_dir / SETTINGS_FILE
+    return tuple(read_settings(path).get("made_with", ())) if path.is_file() else ()
 
 
 def read_settings(path: Path) -> dict[str, Any]:

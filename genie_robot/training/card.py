@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import platform
-import subprocess
-from functools import cache
 from pathlib import Path
 
 import torch
 
 from genie_robot.config import TrainConfig
+from genie_robot.data.provenance import git_hash
 from genie_robot.training.logs import read_rows
-
-
-@cache  # asked for at each checkpoint
-def git_hash() -> str:
-    """Commit of the working copy, "unknown" outside of one."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _supervision(config: TrainConfig) -> str:

@@ -16,10 +16,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genie_robot.config import StageConfig, TrainConfig, to_dict
+from genie_robot.data.provenance import git_hash
 from genie_robot.errors import CheckpointError, TrainingDivergedError
 from genie_robot.training import parallel
 from genie_robot.training.batch import Batch, clip_generators
-from genie_robot.training.card import git_hash
 from genie_robot.training.checkpoint import Checkpoints, checkpoints, load_newest, newest_run
 from genie_robot.training.ema import WeightAverage
 from genie_robot.training.hardware import autocast, pick_precision

@@ -160,6 +160,33 @@ def test_other_settings_do_not_mix_and_more_seeds_do(finished, make) -> None:
         make(finished.out_dir, replace(ALL_WORLDS, temperature=0.5))
     make(finished.out_dir, replace(ALL_WORLDS, seeds=4, i_know=False))
     make(finished.out_dir)
+    with pytest.raises(ConfigError, match=r"episodes of 3 steps, got horizons up to 2; wanted 3 among them"):
+        make(finished.out_dir, replace(ALL_WORLDS, horizons=(2,)))
+
+
+def test_more_policies_leave_the_rows_and_the_films_of_before_as_they_are(make, tmp_path: Path) -> None:
+    config = replace(CONFIG, worlds=("mujoco", "imagined"), policies=("random-keys",), unseen_policies=())
+    make(tmp_path, config).run()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.npz")}
+    lines = (tmp_path / "episodes.csv").read_text().splitlines()
+    grown = make(tmp_path, replace(config, policies=("random-keys", "no-op"), unseen_policies=()))
+    stamps = {path: path.stat().st_mtime_ns for path in before}
+    rows = grown.run()
+    assert (
+        len(rows) == 2 * (len(lines) - 1)
+        and (tmp_path / "episodes.csv").read_text().splitlines()[: len(lines)] == lines
+    )
+    assert len(list(tmp_path.rglob("*.npz"))) == 2 * len(before)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+
+
+def test_the_folder_says_what_it_was_made_with(finished, make) -> None:
+    (made,) = finished.facts.made_with
+    assert made["commit"] and made["torch"] and made["cpu"]
+    path = finished.out_dir / "settings.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"made_with": [made | {"cpu": "another"}]}))
+    assert [m["cpu"] for m in make(finished.out_dir).facts.made_with] == ["another", made["cpu"]]
 
 
 def test_another_probe_does_not_mix(finished, probes, model, adapter) -> None:

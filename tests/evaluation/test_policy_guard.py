@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
@@ -13,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from genie_robot.errors import ActionError, PolicyError, PolicyGoneError, PolicyTimeoutError
 from genie_robot.evaluation.evaluation_parts import Parts
-from genie_robot.evaluation.policy_guard import Deadline, GuardedPolicies
+from genie_robot.evaluation.policy_guard import Deadline, GuardedPolicies, Unmade
 from genie_robot.simulation.policies import Policy
+from genie_robot.simulation.ros_policy import RosPolicy
 from tests.evaluation.small_parts import CONFIG, small_parts
 
 IMAGES = np.zeros((1, 8, 8, 3), np.uint8)
@@ -73,6 +76,9 @@ def run(
         (fail(ValueError("no\nidea")), "raised", "ValueError: no idea"),
         (fail(MemoryError("too much")), "raised", "MemoryError: too much"),
         (sys.exit, "raised", "SystemExit"),
+        (fail(KeyboardInterrupt()), "raised", "KeyboardInterrupt"),
+        (fail(asyncio.CancelledError("gone")), "raised", "CancelledError: gone"),
+        (fail(TimeoutError("its server")), "raised", "TimeoutError: its server"),
         (lambda: np.full(7, np.nan), "bad_action", "not finite"),
         (lambda: np.full(7, 1e300) * 1e300, "bad_action", "not finite"),
         (lambda: np.zeros(6), "bad_action", "an action of shape (6,)"),
@@ -104,6 +110,61 @@ def test_a_policy_that_cannot_even_start() -> None:
     guarded, _ = run([broken, Acts()])
     assert guarded.status_B == ["raised", "ok"] and guarded.length_B == [0, 3]
     assert guarded.reason_B[0] == "OSError: no weights"
+
+
+def test_a_policy_is_made_under_the_same_guard() -> None:
+    makers = [Acts, sys.exit, lambda: time.sleep(30), fail(OSError("no weights"))]
+    guarded, _ = run([Unmade(make) for make in makers])
+    assert guarded.status_B == ["ok", "raised", "timed_out", "raised"] and guarded.length_B == [3, 0, 0, 0]
+    assert guarded.reason_B[1:] == ["SystemExit:", "no answer within 0.2 s", "OSError: no weights"]
+
+
+@pytest.mark.parametrize("group", [[], property(fail(ZeroDivisionError("x")))], ids=["unhashable", "raises"])
+def test_a_policy_whose_group_is_none_fails_alone(group: Any) -> None:
+    class Odd(Group):
+        pass
+
+    Odd.group = group
+    guarded, _ = run([Odd(lambda count: np.zeros((count, 7))), Acts()])
+    assert guarded.status_B == ["raised", "ok"] and "in its group: " in guarded.reason_B[0]
+
+
+class Link:
+    """A policy node that is there."""
+
+    def __init__(self, then: Callable[[], Any]) -> None:
+        self._then, self._calls = then, 0
+
+    def reset(self, seed: int, task: str, instruction: str) -> None:
+        if seed == 9:
+            raise PolicyError("policy /p refused to reset: no")
+
+    def act(self, image_YXC: np.ndarray) -> np.ndarray:
+        self._calls += 1
+        return np.zeros(7) if self._calls == 1 else self._then()
+
+    def close(self) -> None:
+        pass
+
+
+def no_action() -> np.ndarray:
+    raise PolicyError("policy /p answered with no action: NaN") from ActionError("NaN")
+
+
+def test_a_node_that_misbehaves_fails_its_episode_and_one_that_is_gone_ends_the_run() -> None:
+    def node(then: Callable[[], Any]) -> RosPolicy:
+        return RosPolicy("ros:/p", "manipulation", "push", Link(then))
+
+    good = node(lambda: np.zeros(7))
+    late = node(fail(PolicyTimeoutError("policy /p sent no command")))
+    guarded, _ = run([good, late, node(no_action)])
+    assert guarded.status_B == ["ok", "timed_out", "bad_action"] and guarded.length_B == [3, 1, 1]
+    assert guarded.reason_B[1:] == ["policy /p sent no command", "policy /p answered with no action: NaN"]
+    refusing = GuardedPolicies([good], 0.2)
+    refusing.reset([9])
+    assert refusing.status_B == ["raised"] and refusing.reason_B == ["policy /p refused to reset: no"]
+    with pytest.raises(PolicyGoneError, match="is gone"):
+        run([node(fail(PolicyGoneError("policy /p is gone")))])
 
 
 def test_actions_are_numbers_in_range_whatever_their_type() -> None:
@@ -163,7 +224,7 @@ def test_a_run_with_a_bad_policy_goes_to_its_end_and_the_rows_say_why(
 
     original = Parts.make_policy
 
-    def make(self: Parts, name: str, task: str) -> Policy:
+    def make(self: Parts, name: str, task: str) -> Policy | Unmade:
         return Moody() if name == "moody" else original(self, name, task)
 
     monkeypatch.setattr(Parts, "make_policy", make)

@@ -35,7 +35,7 @@ def test_perfect_imagination(exact: dict) -> None:
     assert exact["pearson_r"] == pytest.approx(1.0) and exact["spearman_rho"] == pytest.approx(1.0)
     assert exact["mmrv"] == exact["bias"] == exact["mean_abs_error"] == exact["replay_optimism"] == 0.0
     assert exact["kappa"] == pytest.approx(1.0) and exact["episode_agreement"] == 1.0
-    assert exact["n"] == 12 and exact["episodes"] == 12 * 3 * 20 * 5 * 2
+    assert exact["n"] == 12 and exact["episodes"] == 12 * 3 * 20 * 5, "of two horizons"
     assert 0.9 < exact["ceiling_r"] < exact["ceiling_r_paired90"] <= 1.0
     assert all(target["ambition_reached"] for target in exact["targets"])
     assert exact["action_interface"]["passes"] is True

@@ -17,7 +17,7 @@ import genie_robot
 from genie_robot.evaluation.judges.calibration import films_by_task
 from genie_robot.evaluation.judges.protocol import Judge
 from genie_robot.evaluation.judges.state_judge import is_success
-from genie_robot.evaluation.probe_data import LabelledFrames
+from genie_robot.evaluation.probe_data import SAMPLING, LabelledFrames
 from genie_robot.models.world_model import WorldModel
 
 
@@ -43,7 +43,7 @@ def replay(
     robot_BTR: np.ndarray,
     *,
     seed: int = 0,
-    maskgit_steps: int = 8,
+    maskgit_steps: int = SAMPLING["maskgit_steps"],
 ) -> np.ndarray:
     """Films imagined from the first frames of true ones with their actions, open loop; uint8 (B, T, Y, X, 3).
 
@@ -54,7 +54,9 @@ def replay(
         steps = model.action_rows(robot_BR=robot_BTR)
     else:
         steps, _ = model.infer_actions(frames_BTYXC)
-    session = genie_robot.WorldSession(model, seed=seed, maskgit_steps=maskgit_steps)
+    session = genie_robot.WorldSession(
+        model, seed=seed, maskgit_steps=maskgit_steps, temperature=SAMPLING["temperature"]
+    )
     films = [session.reset(frames_BTYXC[:, :1])]
     films += [session.step(steps[:, t]) for t in range(frames_BTYXC.shape[1] - 1)]
     return np.stack(films, axis=1)
@@ -67,7 +69,7 @@ def optimism(
     *,
     seed: int = 0,
     batch: int = 16,
-    maskgit_steps: int = 8,
+    maskgit_steps: int = SAMPLING["maskgit_steps"],
 ) -> dict[str, Optimism]:
     """Replay labelled films and judge them, by task. Failures are verified: they fail by MuJoCo's own states."""
     result, robot_FR = {}, data.robot_actions(model.config.dynamics.robot_action_dim)

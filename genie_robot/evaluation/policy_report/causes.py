@@ -73,12 +73,19 @@ def _judges(summary: Summary) -> str:
     head = ["", "successes found", "failures found", "2nd: successes found", "2nd: failures found"]
     text = paragraph(
         f"The two judges differ on {_share(judge, 'mujoco')} of MuJoCo's films and on {_share(judge, 'imagined')} of the "
-        "imagined ones (undecided; the first judge counts)."
+        "imagined ones (undecided; the first judge counts). By the second judge's verdicts alone, imagination would have "
+        f"r = {number(judge.get('by_second', {}).get('pearson_r'), 3)} and |error| "
+        f"{number(judge.get('by_second', {}).get('mean_abs_error'), 3)}."
+    )
+    alarms = paragraph(
+        f"Of MuJoCo's own films, which all can be judged, the first judge calls "
+        f"{number(_percent(judge['invalid_share'].get('mujoco')), 1)} % invalid."
     )
     return (
         "<h3>The judges against the truth, on MuJoCo's own pictures</h3>"
         + table(head[: 1 + 2 * len(names)], rows, numbers=range(1, 5))
         + (text if "second" in judge else "")
+        + alarms
     )
 
 
@@ -99,24 +106,31 @@ def _optimism(summary: Summary) -> str:
         return ""
     tasks = ", ".join(f"{escape(task)} {number(each['rate'])}" for task, each in part["by_task"].items())
     missed = part["missed_successes"]
+    invalid = number(_percent(part["invalid_share"]), 1)
     return "<h3>Optimism: failures that look like a success</h3>" + paragraph(
         f"The recorded actions of MuJoCo's {part['trials']:,} failures were replayed in imagination, open loop: "
-        f"<b>{number(part['rate'], 3)}</b> ({interval(part['wilson'], 3)}) are judged a success ({tasks}). Of the "
+        f"<b>{number(part['rate'], 3)}</b> ({interval(part['wilson'], 3)}) are judged a success ({tasks}); "
+        f"{invalid} % of them cannot be judged and are left out. Of the "
         f"{missed['trials']:,} successes, {number(missed['rate'], 3)} are judged a failure."
     )
 
 
 def _corrected(summary: Summary) -> str:
     powered, judged = summary["corrected"]["prediction_powered"], summary["corrected"]["rogan_gladen"]
+    others = summary["seeds"] - powered["paired_seeds"]
     rows = [
         [
             "as imagined",
             *(number(summary[key], 3) for key in ("pearson_r", "mmrv", "bias", "mean_abs_error")),
         ],
-        [
-            f"prediction-powered, {powered['paired_seeds']} of {summary['seeds']} starts also run in MuJoCo",
-            *(number(powered[key], 3) for key in ("pearson_r", "mmrv", "bias", "mean_abs_error")),
-        ],
+        *(
+            [name, *(number(part[key], 3) for key in ("pearson_r", "mmrv", "bias", "mean_abs_error"))]
+            for name, part in (
+                (f"the other {others} starts as imagined", powered["imagined_alone"]),
+                (f"MuJoCo's {powered['paired_seeds']} starts alone, for the others", powered["mujoco_alone"]),
+                ("prediction-powered: both together, for the others", powered),
+            )
+        ),
         [
             "corrected for the judge's errors (Rogan-Gladen)",
             *(number(judged[key], 3) for key in ("pearson_r", "mmrv", "bias", "mean_abs_error")),

@@ -32,7 +32,8 @@ def failures_section(summary: Summary) -> str:
     ]
     total = sum(each["episodes"] for each in failed)
     text = (
-        f"In {total:,} episodes the policy itself failed. They count as failures in both worlds."
+        f"In {total:,} episodes the policy itself failed. They "
+        "count as failures of the policy in the world where they happened, and in its replay."
         if failed
         else "No policy raised an error, gave what is no action, or came too late."
     )
@@ -73,6 +74,12 @@ def protocol_section(summary: Summary) -> str:
             for name, value in summary["settings"].items()
             if _is_own(name, summary)
         },
+        **{
+            "made with" + (f" ({index + 1})" if index else ""): ", ".join(
+                f"{k} {v}" for k, v in made.items() if v
+            )
+            for index, made in enumerate(summary["made_with"])
+        },
         **{f"SHA-256 of {name}": _hash(value) for name, value in summary["hashes"].items() if value},
     }
     cells = "".join(
@@ -83,7 +90,8 @@ def protocol_section(summary: Summary) -> str:
         "To repeat this",
         f'<div class="facts">{cells}</div>',
         paragraph(
-            "The same configuration and seeds give the same rows. Definitions of every figure: docs/evaluation_statistics.md."
+            "The same configuration and seeds give the same rows in a fresh folder, byte for byte on one make of processor; in bfloat16 "
+            "another make may round otherwise. Definitions of every figure: docs/evaluation_statistics.md."
         ),
     )
 

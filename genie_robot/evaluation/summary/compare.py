@@ -149,8 +149,10 @@ def report_line(part: Mapping[str, Any]) -> str:
     return (
         f"r={number(part['pearson_r'])} (k={part['n']}; Fisher-z [{number(low)}, {number(high)}]; "
         f"drop-one {number(drop_low)}..{number(drop_high)}; perm p={number(part['permutation_p'], 4)}; "
-        f"ceiling r_c={number(part['ceiling_r'])}) rho={number(part['spearman_rho'])} MMRV={number(part['mmrv'])} "
-        f"(boot [{number(boot_low)}, {number(boot_high)}]; ceiling {number(part['ceiling_mmrv'])}) "
+        f"ceiling r_c={number(part['ceiling_r'])}, paired {number(part['ceiling_r_paired90'])}) "
+        f"rho={number(part['spearman_rho'])} MMRV={number(part['mmrv'])} "
+        f"(boot [{number(boot_low)}, {number(boot_high)}]; ceiling {number(part['ceiling_mmrv'])}, "
+        f"paired {number(part['ceiling_mmrv_paired90'])}) "
         f"bias={number(part['bias'])} |err|={number(part['mean_abs_error'])} kappa={number(part['kappa'])} "
         f"agreement={number(part['episode_agreement'])} invalid={number(part.get('invalid_share'))} "
         f"optimism={number(part.get('replay_optimism'))} (closed loop {number(part['optimism'])})"

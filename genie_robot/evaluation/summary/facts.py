@@ -22,7 +22,8 @@ class Facts:
     first_seed ... first_seed + seeds - 1. horizons: steps of an episode; the longest is the main one. dt_s: time of a step
     [s]. unseen_policies: those whose rollouts no
     model or judge was trained on. hashes: SHA-256 of config, model, probe, judge,
-    policies, interface. settings: whatever else was set, shown as it is.
+    policies, interface. settings: whatever else was set, shown as it is. made_with: commit, versions and processor, an entry for
+    each machine or version that worked at it.
     """
 
     suite: str
@@ -37,6 +38,7 @@ class Facts:
     unseen_policies: tuple[str, ...] = ()
     hashes: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    made_with: tuple[Mapping[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not (
@@ -53,7 +55,13 @@ class Facts:
         return max(self.horizons)
 
 
-def facts_of(config: EvaluationConfig, *, dt_s: float, hashes: Mapping[str, str]) -> Facts:
+def facts_of(
+    config: EvaluationConfig,
+    *,
+    dt_s: float,
+    hashes: Mapping[str, str],
+    made_with: tuple[Mapping[str, str], ...] = (),
+) -> Facts:
     """Facts of a configuration, with all its fields as settings."""
     shared = (
         "suite",
@@ -71,6 +79,7 @@ def facts_of(config: EvaluationConfig, *, dt_s: float, hashes: Mapping[str, str]
         dt_s=dt_s,
         hashes=hashes,
         settings=to_dict(config),
+        made_with=made_with,
     )
 
 

@@ -61,15 +61,16 @@ def judge_part(table: EpisodeTable) -> dict[str, Any]:
     part: dict[str, Any] = {"primary": _judge_figures(table, first, truth)}
     if np.isfinite(second).any():
         part["second"] = _judge_figures(table, second, truth)
-    part["undecided_share"] = {
-        world: float(table.values(world, "undecided").mean())
-        for world in ("mujoco", "imagined")
-        if table.has(world)
-    }
+    worlds = [world for world in ("mujoco", "imagined") if table.has(world)]
+    for name in ("undecided", "invalid"):
+        part[f"{name}_share"] = {world: float(table.values(world, name).mean()) for world in worlds}
     if table.has("imagined"):
         decided = table.outcomes("imagined")
         decided[table.values("imagined", "undecided") > 0] = np.nan
         part["without_undecided"] = compare(decided, table.outcomes("mujoco"), draws=0)
+        if np.isfinite(second).any():
+            verdicts = table.outcomes("imagined", "second_success")
+            part["by_second"] = compare(verdicts, table.outcomes("mujoco"), draws=0)
     return part
 
 
@@ -98,6 +99,7 @@ def _known(judged: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def optimism_part(table: EpisodeTable) -> dict[str, Any]:
     """Share of MuJoCo's failures that are judged a success when their recorded actions are replayed in imagination.
 
+    Films that cannot be judged are left out; `invalid_share` tells how many.
     Open loop: the policy cannot react, so what is left is the world model's and the judge's wish to see success (CureWM,
     evaluation.md section 5.5).
     """
@@ -105,8 +107,10 @@ def optimism_part(table: EpisodeTable) -> dict[str, Any]:
     truth = table.outcomes("mujoco", count_failed=False)
     wished = np.where(truth == 0.0, replayed, np.nan)
     missed = np.where(truth == 1.0, 1.0 - replayed, np.nan)
+    invalid = table.values("replay", "invalid")
     return {
         **rate(wished),
+        "invalid_share": float(invalid[truth == 0.0].mean()) if (truth == 0.0).any() else math.nan,
         "by_task": {task: rate(wished[:, m]) for m, task in enumerate(table.facts.tasks)},
         "missed_successes": rate(missed),
     }
@@ -115,7 +119,8 @@ def optimism_part(table: EpisodeTable) -> dict[str, Any]:
 def corrected_part(table: EpisodeTable) -> dict[str, Any]:
     """Imagined rates set right with a few MuJoCo episodes (`prediction_powered`), and for the judge alone (`rogan_gladen`).
 
-    The prediction-powered rates look at the first fifth of the seeds in MuJoCo and are scored against the others alone;
+    The prediction-powered rates look at the first fifth of the seeds in MuJoCo and are scored against the others alone, and so
+    are these few seeds of MuJoCo by themselves (`mujoco_alone`) and imagination by itself (`imagined_alone`);
     `mujoco_only_width` is the interval that those few episodes give without any imagination, and `effort_saved` the share of
     MuJoCo episodes that imagination spares at equal width. The judge's errors come from the *other* policies' true pictures.
     """
@@ -127,12 +132,15 @@ def corrected_part(table: EpisodeTable) -> dict[str, Any]:
         for x, y in zip(imagined, truth, strict=True)
     ]
     alone = [wilson_interval(int(y[:, few].sum()), y[:, few].size) for y in truth]
+    others = policy_rates(truth[:, :, many])
     width = float(np.mean([e.high - e.low for e in powered]))
     alone_width = float(np.mean([high - low for low, high in alone]))
     return {
         "prediction_powered": {
             "paired_seeds": paired,
-            **_estimates(powered, policy_rates(truth[:, :, many])),
+            **_estimates(powered, others),
+            "mujoco_alone": _against(policy_rates(truth[:, :, few]), others),
+            "imagined_alone": _against(policy_rates(imagined[:, :, many]), others),
             "mean_width": width,
             "mujoco_only_width": alone_width,
             "effort_saved": 1.0 - (width / alone_width) ** 2,
@@ -158,14 +166,17 @@ def _rogan_gladen(table: EpisodeTable) -> list[correction.Estimate]:
 
 def _estimates(estimates: list[correction.Estimate], truth: np.ndarray) -> dict[str, Any]:
     rates = np.array([e.rate for e in estimates])
-    known = np.isfinite(rates) & np.isfinite(truth)
-    figures = compare_rates(rates[known], truth[known])
-    kept = ("pearson_r", "mmrv", "bias", "mean_abs_error")
     return {
         "rates": rates.tolist(),
         "intervals": [[e.low, e.high] for e in estimates],
-        **{key: figures[key] for key in kept},
+        **_against(rates, truth),
     }
+
+
+def _against(rates: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    known = np.isfinite(rates) & np.isfinite(truth)
+    figures = compare_rates(rates[known], truth[known])
+    return {key: figures[key] for key in ("pearson_r", "mmrv", "bias", "mean_abs_error")}
 
 
 def floors_part(

@@ -51,7 +51,7 @@ def summarise(
         "seeds": facts.seeds,
         "horizon": facts.horizon,
         "n": len(facts.policies),
-        "episodes": sum(len(table.rows(w, h)) for w in facts.worlds for h in facts.horizons),
+        "episodes": sum(len(table.rows(world)) for world in facts.worlds),
         "mujoco_rates": policy_rates(truth).tolist(),
         "table": _table(table),
         "by_policy": _by_policy(table),
@@ -133,8 +133,11 @@ def _treatments(table: EpisodeTable, truth: np.ndarray) -> dict[str, Any]:
     as_failure = table.outcomes("imagined", count_invalid=True)
     without_failed = table.outcomes("imagined", count_failed=False)
     kept = ("n", "pearson_r", "mmrv", "bias", "mean_abs_error", "episode_agreement", "paired_episodes")
+    on_both = truth.copy()
+    on_both[np.isnan(table.outcomes("imagined"))] = np.nan
     ways = {
         "invalid_counts_as_failure": compare(as_failure, truth, draws=0),
+        "invalid_left_out_in_both_worlds": compare(table.outcomes("imagined"), on_both, draws=0),
         "failed_left_out": compare(without_failed, table.outcomes("mujoco", count_failed=False), draws=0),
     }
     return {name: {key: figures[key] for key in kept} for name, figures in ways.items()}

@@ -1,7 +1,8 @@
 """Systematic faults of a robot that knows what to do: what it sees, or what it does, is wrong in one named way.
 
-None of them occurs in the data that world models are trained on (`manipulation.behaviours.STYLES` has other ways to
-fail), so a policy with a fault is new to a world model.
+No rollout of these policies is in the data that world models are trained on. `confused` does what the style `wrong_object` of
+`manipulation.behaviours.STYLES` does, so it does not count as new to a world model; the others are no style of the data, though
+`offset` and `dropping` have relatives there (`miss_left`, `early_release`).
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ MANIPULATION_POLICY_NAMES: tuple[str, ...] = (
 """Policies of the suite manipulation. `clone-N-x` are of the folder of cloned policies."""
 
 _NAMES = {"tabletop": POLICY_NAMES, "manipulation": MANIPULATION_POLICY_NAMES}
-_SEEN = ("expert", "scripted", "random-keys", "random")
+_SEEN_KINDS = ("expert", "scripted", "confused")
+_SEEN = ("random-keys", "random")
 _PLAIN: dict[str, dict[str, type]] = {
     "tabletop": {"random-keys": RandomKeys, "no-op": NoOp},
     "manipulation": {"random": RandomMotion, "no-op": NoOp},
@@ -81,11 +82,13 @@ def policy_names(suite: str) -> tuple[str, ...]:
 
 
 def was_seen_in_training(name: str) -> bool:
-    """Whether world models are trained on episodes of this kind of behaviour: scripts of graded skill and random play.
+    """Whether world models are trained on episodes of this kind of behaviour: scripts of graded skill, also ones that take the
+    distractor for the object (`confused`), and random play.
 
-    Faulty, cloned and a user's own policies are new to a world model.
+    Policies with another fault, cloned ones and a user's own are new to a world model: none of their rollouts is in the data,
+    though scripted failures there may look alike.
     """
-    return name in _SEEN or name.partition("-")[0] in _SEEN[:2]
+    return name in _SEEN or name.partition("-")[0] in _SEEN_KINDS
 
 
 def make_policy(name: str, suite: str, task: str, resources: Resources) -> Policy:

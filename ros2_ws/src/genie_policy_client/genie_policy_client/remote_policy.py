@@ -21,7 +21,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from genie_robot.errors import ActionError, PolicyError
+from genie_robot.errors import ActionError, PolicyError, PolicyGoneError, PolicyTimeoutError
 
 CAMERA_FRAME = "camera_optical_frame"
 UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
@@ -34,7 +34,8 @@ class RemotePolicy:
     """The policy node in a namespace: send it an image, wait for its command.
 
     Publishes `<namespace>/image_raw`, listens on `<namespace>/robot_action`, calls `<policy's node>/reset` if there is
-    one. All errors are PolicyError, one line. Call from one thread, `close` at the end.
+    one. All errors are PolicyError, one line: PolicyGoneError when there is no such policy any more, PolicyTimeoutError for an
+    answer that is late. Call from one thread, `close` at the end.
     timeout_s: how long it may take to find the policy, and to get each answer [s].
     """
 
@@ -138,7 +139,7 @@ class RemotePolicy:
         publishers = self._publishers(topic)
         if len(publishers) != 1:
             nodes = ", ".join(sorted(info.node_name for info in publishers))
-            raise PolicyError(
+            raise PolicyGoneError(
                 f"{len(publishers)} nodes publish {topic} ({nodes}); wanted one policy and no other camera in a "
                 "namespace; stop the others"
             )
@@ -171,12 +172,13 @@ class RemotePolicy:
         deadline = time.monotonic() + self.timeout_s
         while not done():
             if needs_policy and self._node.count_publishers(self._command_topic) == 0:
-                raise PolicyError(
+                raise PolicyGoneError(
                     f"policy {self.namespace} is gone: its node ended; see its log, start it and run this again"
                 )
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise PolicyError(f"policy {self.namespace} {why_not()} (waited {self.timeout_s:g} s)")
+                error = PolicyTimeoutError if needs_policy else PolicyGoneError
+                raise error(f"policy {self.namespace} {why_not()} (waited {self.timeout_s:g} s)")
             self._executor.spin_once(timeout_sec=min(left_s, 0.1))
 
 

@@ -109,9 +109,14 @@ def test_rates_and_intervals_by_hand(tmp_path: Path) -> None:
         Cell("oracle", 0, 0, {"reach": (True, True), "push": (True, False)}),
         Cell("oracle", 0, 1, {"reach": (True, False), "push": (False, False)}),
         Cell("latent decoder", 10, 0, {"reach": (False, False), "push": (False, True)}),
+        Cell("inverse dynamics", 10, 0, {"reach": (False, False), "push": (True, True)}),
     ]
     summary = summarise(config, cells, "abc")
-    oracle, latent = summary["rows"]
+    oracle, latent, inverse = summary["rows"]
+    (gain,) = summary["differences"]
+    assert (gain["method"], gain["labels"], gain["gain"]) == ("latent decoder", 10, -0.25)
+    assert gain["bootstrap"] == [-0.5, 0.0], "of the task push both starts, one or none lose"
+    assert oracle["bootstrap"][0] < 0.5 < oracle["bootstrap"][1] and inverse["bootstrap"] == [0.5, 0.5]
     assert (oracle["all"]["successes"], oracle["all"]["trials"]) == (4, 8)
     assert oracle["all"]["wilson"] == list(wilson_interval(4, 8)) and oracle["of_seeds"] == [0.25, 0.75]
     assert oracle["tasks"]["push"]["rate"] == 0.25 and latent["all"]["rate"] == 0.25
@@ -120,7 +125,10 @@ def test_rates_and_intervals_by_hand(tmp_path: Path) -> None:
     written, page = write_report(tmp_path, summary)
     assert json.loads(written.read_text()) == json.loads(json.dumps(summary))
     html = page.read_text()
-    assert "latent decoder" in html and "0.22 to 0.78" in html and "8 episodes a row" in html
+    assert "latent decoder over inverse dynamics, 10 labels: -0.25 [-0.50, +0.00]" in text
+    assert (
+        "-0.25" in html and "latent decoder" in html and "0.22 to 0.78" in html and "8 episodes a row" in html
+    )
 
 
 def test_cells_survive_a_cut_and_refuse_what_is_none(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from typing import Any
 import torch
 
 from genie_robot.config import DynamicsConfig, LatentActionConfig, SamplingConfig, TransformerConfig
+from genie_robot.data.provenance import cpu_name
 from genie_robot.models.dynamics import Dynamics
 from genie_robot.sampling.context import CachedContext, RecomputedContext
 from genie_robot.sampling.maskgit import generate_frame
@@ -157,15 +157,6 @@ def table(result: dict[str, Any]) -> str:
         "other load, and no script here times the others, so read the ratios to them as magnitudes.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def cpu_name() -> str:
-    """Model name of the processor."""
-    info = Path("/proc/cpuinfo")
-    names = [
-        line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-    ]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

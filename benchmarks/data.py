@@ -32,6 +32,7 @@ from genie_robot.data.decode import decode_frames, decode_image
 from genie_robot.data.example_proto import parse_example
 from genie_robot.data.loader import ClipLoader
 from genie_robot.data.open import open_dataset
+from genie_robot.data.provenance import cpu_name
 from genie_robot.data.resize import resize_frame
 from genie_robot.data.rlds_writer import write_dataset
 from genie_robot.data.tfrecord import read_records
@@ -256,12 +257,6 @@ def run(folder: Path, rounds: int, clips: int) -> dict[str, Any]:
         "cache": in_own_process("cache", folder, "--clips", str(clips)),
         "differences": in_own_process("differences", folder),
     }
-
-
-def cpu_name() -> str:
-    """Model name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 WORDS = {

@@ -19,7 +19,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from genie_robot.evaluation.episodes import WORLDS
 from genie_robot.evaluation.policy_report.agreement import policy_scatter
+from genie_robot.evaluation.policy_report.causes import chain
 
 Summary = Mapping[str, Any]
 FIGURES = {
@@ -31,7 +33,6 @@ FIGURES = {
     "kappa": "kappa",
 }
 WIDTH = 130
-WORLDS = ("mujoco", "interface", "tokenizer", "imagined", "replay")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -60,24 +61,15 @@ def targets(summary: Summary) -> str:
 
 def causes(summary: Summary) -> str:
     """Each part of the chain against MuJoCo."""
-    parts = {
-        "imagination, closed loop": summary,
-        f"action interface {summary['interface']} alone": summary.get("action_interface"),
-        "tokenizer alone: MuJoCo seen through it, closed loop": summary.get("in_tokenizer"),
-        "dynamics and judge: MuJoCo's actions, open loop": summary.get("in_replay"),
-        "judge alone, on MuJoCo's pictures": summary["judge"]["primary"],
-    }
-    parts |= {f"blind: {name}": part for name, part in summary.get("floors", {}).items()}
-    rows = [
-        (name, *(number(part.get(key)) for key in FIGURES.values())) for name, part in parts.items() if part
-    ]
+    rows = [(name, *(number(part.get(key)) for key in FIGURES.values())) for name, part in chain(summary)]
     return table(("part of the chain", *FIGURES), rows)
 
 
 def slices(summary: Summary) -> str:
     """The same figures by task and by horizon."""
-    parts = {f"{task}": part for task, part in summary["by_task"].items()}
-    parts |= {f"all tasks, {horizon} steps": part for horizon, part in summary["by_horizon"].items()}
+    parts = summary["by_task"] | {
+        f"all tasks, {horizon} steps": part for horizon, part in summary["by_horizon"].items()
+    }
     rows = [(name, *(number(part.get(key)) for key in FIGURES.values())) for name, part in parts.items()]
     return table(("", *FIGURES), rows)
 

@@ -78,7 +78,7 @@ def train_stage(
     stage = build_stage(name, config)
     for frozen in stage.frozen:
         load_frozen(stage, frozen, output, config)
-    if config.init_from:
+    if config.init_from and done is None:
         for network in set(STAGES) & set(stage.networks):
             init_weights(stage.model, network, config)
     stage.model.to(processes.device)

@@ -12,30 +12,30 @@ from genie_robot.report.page import number, paragraph, section, table
 Summary = Mapping[str, Any]
 
 
+def chain(summary: Summary) -> list[tuple[str, Summary]]:
+    """Each part of the chain that was measured, in words, and its agreement with MuJoCo."""
+    judge = summary["judge"]
+    parts = [
+        ("imagination, everything together", summary),
+        (f"action interface {summary['interface']} alone, perfect dynamics", summary.get("action_interface")),
+        ("tokenizer alone: MuJoCo seen through it, closed loop", summary.get("in_tokenizer")),
+        ("dynamics and judge: MuJoCo's actions, open loop", summary.get("in_replay")),
+        ("judge alone, on MuJoCo's own pictures", judge["primary"]),
+        ("second judge alone, on MuJoCo's own pictures", judge.get("second")),
+        *((f"blind: {name}", part) for name, part in summary.get("floors", {}).items()),
+    ]
+    return [(name, part) for name, part in parts if part is not None]
+
+
 def causes_section(summary: Summary) -> str:
     """One row for each part of the chain, measured alone; then the rates after correction."""
-    rows = [_chain_row("imagination, everything together", summary)]
-    if "action_interface" in summary:
-        part = summary["action_interface"]
-        gate = "passes" if part["passes"] else "does <b>not</b> pass"
-        rows.append(
-            _chain_row(
-                f"action interface {escape(part['interface'])} alone, perfect dynamics ({gate} r &ge; {part['gate']['pearson_r']:g}, "
-                f"MMRV &le; {part['gate']['mmrv']:g})",
-                part,
-            )
-        )
-    if "in_tokenizer" in summary:
-        rows.append(
-            _chain_row("tokenizer alone: MuJoCo, seen through it, closed loop", summary["in_tokenizer"])
-        )
-    if "in_replay" in summary:
-        rows.append(_chain_row("dynamics and judge: MuJoCo's actions, open loop", summary["in_replay"]))
-    judge = summary["judge"]
-    rows.append(_chain_row("judge alone, on MuJoCo's own pictures", judge["primary"]))
-    if "second" in judge:
-        rows.append(_chain_row("second judge alone, on MuJoCo's own pictures", judge["second"]))
-    rows += [_chain_row(f"blind: {escape(name)}", part) for name, part in summary.get("floors", {}).items()]
+    rows = []
+    for name, part in chain(summary):
+        text = escape(name)
+        if "gate" in part:
+            passes = "passes" if part["passes"] else "does <b>not</b> pass"
+            text += f" ({passes} r &ge; {part['gate']['pearson_r']:g}, MMRV &le; {part['gate']['mmrv']:g})"
+        rows.append(_chain_row(text, part))
     return section(
         "causes",
         "Where disagreement comes from",

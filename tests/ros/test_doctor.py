@@ -64,6 +64,19 @@ def test_loopback_that_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding[1] == "FAIL" and "do not find each other" in finding[2]
 
 
+@pytest.mark.parametrize(
+    ("small", "level", "found", "advice"),
+    [
+        (29, "WARN", "all 30 images of 0.9 MB lost", "profile for large"),
+        (0, "FAIL", "no image arrives", "stale shared"),
+    ],
+)
+def test_large_images_lost_or_all(small: int, level: str, found: str, advice: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as publisher:
+        finding = loopback._finding(publisher, 0.5, [], small)
+    assert finding[1] == level and found in finding[2] and advice in finding[3]
+
+
 # The running nodes
 
 

@@ -107,13 +107,18 @@ def pairs_ranked(*, imagined: Floats, ground_truth: Floats, gap: float = 0.10) -
     return int(right.sum()), int(counted.sum())
 
 
-def drop_one_range(x: Floats, y: Floats) -> tuple[float, float]:
+def drop_one_range(x: Floats, y: Floats, families: Sequence[str] | None = None) -> tuple[float, float]:
     """Smallest and largest Pearson r when any single policy is left out; NaNs for fewer than 3 policies.
 
-    NaNs also where r is undefined without one of them: all of the agreement hung on that one.
+    NaNs also where r is undefined without one of them: all of the agreement hung on that one. families: the family of each
+    policy; then a whole family is left out at a time.
     """
     a, b = _vectors(x, y)
-    values = [pearson_r(np.delete(a, k), np.delete(b, k)) for k in range(len(a))] if len(a) >= 3 else []
+    names = np.arange(len(a)) if families is None else np.asarray(families)
+    if names.shape != a.shape:
+        raise ValueError(f"families have shape {names.shape}, rates {a.shape}; wanted one family for each rate")
+    kept = [names != name for name in np.unique(names)] if len(a) >= 3 else []
+    values = [pearson_r(a[k], b[k]) for k in kept]
     defined = bool(values) and bool(np.isfinite(values).all())
     return (min(values), max(values)) if defined else (float("nan"), float("nan"))
 

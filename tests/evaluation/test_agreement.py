@@ -114,6 +114,16 @@ def test_drop_one_range() -> None:
     assert all(math.isnan(v) for v in ag.drop_one_range([0, 0, 0, 1.0], [0, 0, 0, 1.0]))
 
 
+def test_drop_one_range_of_whole_families() -> None:
+    """Each good policy holds up r without the other; without both, nothing agrees."""
+    imagined, truth = [0.0, 0.1, 0.2, 0.9, 1.0], [0.2, 0.1, 0.0, 0.9, 1.0]
+    assert ag.drop_one_range(imagined, truth)[0] > 0.9
+    low, high = ag.drop_one_range(imagined, truth, ["bad 1", "bad 2", "bad 3", "good", "good"])
+    assert low == pytest.approx(-1.0) and high > 0.9
+    with pytest.raises(ValueError, match="one family for each rate"):
+        ag.drop_one_range(imagined, truth, ["good"])
+
+
 def test_rates_that_are_equal_but_for_rounding_are_ties() -> None:
     near = (0.1 + 0.2 + 0.3) / 3
     exact = 0.6 / 3

@@ -12,7 +12,7 @@ from genie_robot.errors import ConfigError, DataError
 from genie_robot.evaluation.episodes import Row
 from genie_robot.evaluation.evaluation_config import EvaluationConfig
 from genie_robot.evaluation.summary.compare import compare, report_line, without_nan
-from genie_robot.evaluation.summary.facts import EpisodeTable, Facts, facts_of
+from genie_robot.evaluation.summary.facts import EpisodeTable, Facts, facts_of, family
 from genie_robot.evaluation.summary.parts import interface_ceiling
 from genie_robot.evaluation.summary.summarise import summarise
 from tests.evaluation.synthetic import facts, row, rows_of
@@ -136,6 +136,24 @@ def test_a_policy_without_a_film_that_counts_is_left_out() -> None:
     summary = summarise(rows, plan, draws=DRAWS)
     assert summary["n"] == 11 and summary["imagined_rates"][10] is None
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_policies_made_alike_leave_together() -> None:
+    """Imagination rates the two scripts as MuJoCo does, and takes the others for their opposite."""
+    policies = ("scripted-1.0", "scripted-0.4", "late-1", "no-op")
+    plan = facts(policies, horizons=(64,), worlds=("mujoco", "imagined"))
+    taken_for = dict(zip(policies, ("scripted-1.0", "scripted-0.4", "no-op", "late-1"), strict=True))
+    successes = dict(zip(policies, (20, 0, 11, 9), strict=True))  # of 20 seeds
+
+    def outcome(each: Row) -> bool:
+        policy = taken_for[each.policy] if each.world == "imagined" else each.policy
+        return each.seed - plan.first_seed < successes[policy]
+
+    summary = summarise([replace(each, success=outcome(each)) for each in rows_of(plan)], plan, draws=0)
+    assert summary["drop_one_range"][0] > 0.9, "any one script holds the agreement up"
+    assert summary["drop_family_range"][0] == pytest.approx(-1.0)
+    names = ("clone-5-a", "clone-100-b", "my_net:step_2000", "3")
+    assert [family(name) for name in names] == ["clone", "clone", "my-net-step", "3"]
 
 
 def test_parts_by_task_group_and_horizon() -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from genie_robot.evaluation.summary.facts import family
 from genie_robot.report.charts import PALETTE, ScatterPoint, scatter_chart
 from genie_robot.report.page import figure, number, paragraph, section, table, verdict_mark
 
@@ -111,8 +111,8 @@ def _point(entry: Summary, label: str, group: str) -> ScatterPoint | None:
 
 
 def _families(summary: Summary) -> dict[str, str]:
-    """Policy -> the words of its name without numbers, for the colour; the rarest share one colour."""
-    words = {name: "-".join(re.findall(r"[A-Za-z]{2,}", name)) or name for name in summary["policies"]}
+    """Policy -> its family, for the colour; the rarest share one colour."""
+    words = {name: family(name) for name in summary["policies"]}
     counts = {word: list(words.values()).count(word) for word in words.values()}
     kept = sorted(counts, key=lambda word: -counts[word])
     if len(kept) > len(PALETTE):
@@ -150,11 +150,17 @@ def breakdown_section(summary: Summary) -> str:
         "</div>",
         paragraph(
             "<small>k: policies; unseen ones had no rollout in any training. Below r: 95 % Fisher-z interval. Drop one: smallest "
-            "and largest r when one policy is left out; below it the permutation p-value. Below MMRV: 95 % bootstrap interval, "
+            "and largest r when one policy is left out; below it the permutation p-value. "
+            f"{_families_left_out(summary)} Below MMRV: 95 % bootstrap interval, "
             "policies then episodes (none for five policies or fewer). Ceiling: r and MMRV of a perfect evaluator with seeds of "
             f"its own and as many episodes. {_other_ways(summary)}</small>"
         ),
     )
+
+
+def _families_left_out(summary: Summary) -> str:
+    low_high = interval(summary["drop_family_range"], 3)
+    return f"With whole families of policies (clones, scripts of graded skill ...) left out instead: {low_high}."
 
 
 def _other_ways(summary: Summary) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,15 +15,19 @@ from genie_robot.evaluation.episodes import WORLDS, Row, interface_in
 from genie_robot.evaluation.evaluation_config import EvaluationConfig
 
 
+def family(policy: str) -> str:
+    """The words of a policy's name without its numbers: what is made alike, as `clone` for clone-5-a and clone-100-b."""
+    return "-".join(re.findall(r"[A-Za-z]{2,}", policy)) or policy
+
+
 @dataclass(frozen=True)
 class Facts:
     """One evaluation: what its rows must hold, and what another group needs to repeat it.
 
     interface: name of the action interface, of the worlds that have one. seeds: episodes of each policy and task, the seeds
     first_seed ... first_seed + seeds - 1. horizons: steps of an episode; the longest is the main one. dt_s: time of a step
-    [s]. unseen_policies: those whose rollouts no
-    model or judge was trained on. hashes: SHA-256 of config, model, probe, judge,
-    policies, interface. settings: whatever else was set, shown as it is. made_with: commit, versions and processor, an entry for
+    [s]. unseen_policies: those whose rollouts no model or judge was trained on. hashes: SHA-256 of config, model, probe,
+    judge, policies, interface. settings: whatever else was set, shown as it is. made_with: commit, versions and processor, an entry for
     each machine or version that worked at it.
     """
 

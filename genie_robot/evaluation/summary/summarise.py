@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from genie_robot.evaluation.agreement import drop_one_range
 from genie_robot.evaluation.episodes import Row
 from genie_robot.evaluation.summary import parts
 from genie_robot.evaluation.summary.compare import (
@@ -18,7 +19,7 @@ from genie_robot.evaluation.summary.compare import (
     report_line,
     without_nan,
 )
-from genie_robot.evaluation.summary.facts import EpisodeTable, Facts
+from genie_robot.evaluation.summary.facts import EpisodeTable, Facts, family
 from genie_robot.evaluation.summary.films import choose_films
 from genie_robot.evaluation.summary.pairs import pairs_part
 from genie_robot.evaluation.summary.targets import target_rows
@@ -83,6 +84,7 @@ def _imagination(table: EpisodeTable, imagined: np.ndarray, truth: np.ndarray, d
     invalid = table.values("imagined", "invalid")
     part: dict[str, Any] = {
         **compare(imagined, truth, draws=draws),
+        "drop_family_range": _drop_family_range(facts, imagined, truth),
         "imagined_rates": policy_rates(imagined).tolist(),
         "invalid_share": float(invalid.mean()),
         "invalid_by_policy": dict(zip(facts.policies, invalid.mean(axis=(1, 2)).tolist(), strict=True)),
@@ -102,6 +104,14 @@ def _imagination(table: EpisodeTable, imagined: np.ndarray, truth: np.ndarray, d
     }
     part["pooled_r"] = part["cells"]["pearson_r"]
     return part
+
+
+def _drop_family_range(facts: Facts, imagined: np.ndarray, truth: np.ndarray) -> list[float]:
+    """Smallest and largest r when all policies of one family are left out: they are made alike, so they may err alike."""
+    rates, true_rates = policy_rates(imagined), policy_rates(truth)
+    known = np.isfinite(rates) & np.isfinite(true_rates)
+    families = [family(policy) for policy, is_known in zip(facts.policies, known, strict=True) if is_known]
+    return list(drop_one_range(rates[known], true_rates[known], families))
 
 
 def _with_line(part: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from scipy.stats import t as student_t
 
 from genie_robot.cli._compose import compose
 from genie_robot.data.open import open_dataset
+from genie_robot.data.provenance import git_hash
 from genie_robot.evaluation.heldout import collect_clips
 from genie_robot.evaluation.model_eval import ModelEvalConfig, evaluate_model
 from genie_robot.models.world_model import WorldModel
@@ -191,11 +192,10 @@ COLUMNS = {
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown: one row an arm, mean and interval over seeds."""
     seeds = sorted({result["seed"] for result in results})
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout
     lines = [
         "# The paper's ablations at small scale",
         "",
-        f"`python benchmarks/ablations.py`, commit {commit.strip()}, torch {torch.__version__}, {args_text()}.",
+        f"`python benchmarks/ablations.py`, commit {git_hash()}, torch {torch.__version__}, {args_text()}.",
         f"Seeds {', '.join(map(str, seeds))}; mean ± half width of the 95 % t interval over seeds; {CLIPS} test clips a seed.",
         "",
         "| arm | " + " | ".join(COLUMNS.values()) + " |",

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from typing import Any
 import torch
 
 from genie_robot.config import DynamicsConfig, LatentActionConfig, SamplingConfig, TransformerConfig
-from genie_robot.data.provenance import cpu_name
+from genie_robot.data.provenance import cpu_name, git_hash
 from genie_robot.models.dynamics import Dynamics
 from genie_robot.sampling.context import CachedContext, RecomputedContext
 from genie_robot.sampling.maskgit import generate_frame
@@ -127,7 +126,6 @@ def main() -> None:
 def table(result: dict[str, Any]) -> str:
     """Markdown with the numbers and how they were made."""
     frame = result["generated_frame"]
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True).stdout
     rows = [
         ("training step, batch 4, in-place masking", result["training_step_masked_s"], "training_step"),
         (
@@ -141,7 +139,7 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         "# Common size: CPU seconds on one thread",
         "",
-        f"`python {' '.join(sys.argv)}`, commit {commit.strip()}, torch {torch.__version__}, {cpu_name()}.",
+        f"`python {' '.join(sys.argv)}`, commit {git_hash()}, torch {torch.__version__}, {cpu_name()}.",
         f"{result['parameters'] / 1e6:.1f} M parameters, 256 tokens a frame, fp32, 1 thread.",
         "",
         "| what | CPU s | best of five other implementations | ratio |",

@@ -32,7 +32,7 @@ from genie_robot.data.decode import decode_frames, decode_image
 from genie_robot.data.example_proto import parse_example
 from genie_robot.data.loader import ClipLoader
 from genie_robot.data.open import open_dataset
-from genie_robot.data.provenance import cpu_name
+from genie_robot.data.provenance import cpu_name, git_hash
 from genie_robot.data.resize import resize_frame
 from genie_robot.data.rlds_writer import write_dataset
 from genie_robot.data.tfrecord import read_records
@@ -246,9 +246,7 @@ def run(folder: Path, rounds: int, clips: int) -> dict[str, Any]:
     frames = sum(len(episode.frames_TYXC) for episode in open_dataset(folder).episodes(image_hw=(8, 8)))
     return {
         "command": " ".join(["python", *sys.argv]),
-        "commit": subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-        ).stdout.strip(),
+        "commit": git_hash(),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "frames": frames,

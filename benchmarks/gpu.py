@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from torch.nn import functional as F
 
 from genie_robot.cli._compose import compose
 from genie_robot.config import SamplingConfig, TrainConfig
+from genie_robot.data.provenance import git_hash
 from genie_robot.models.masking import two_stream_mask
 from genie_robot.models.world_model import WorldModel
 from genie_robot.nn.st_transformer import STBlock
@@ -107,13 +107,10 @@ class Bench:
     def about(self) -> dict[str, str]:
         """Device, versions, commit."""
         cuda = self.device.type == "cuda"
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
-        ).stdout
         return {
             "device": torch.cuda.get_device_name() if cuda else platform.machine(),
             "torch": torch.__version__,
-            "commit": commit.strip(),
+            "commit": git_hash(),
             "command": " ".join(sys.argv),
         }
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 
+from genie_robot.data.provenance import git_hash
 from genie_robot.evaluation.estimate import frames_per_second
 from genie_robot.evaluation.evaluation_config import Block, EvaluationConfig, load_config
 from genie_robot.evaluation.evaluation_parts import open_parts
@@ -108,15 +108,12 @@ def main() -> None:
     args = parser.parse_args()
     config = load_config(args.config) if args.config else EvaluationConfig()
     result = measure(config, [int(word) for word in args.seeds_per_block.split(",")], args.horizon)
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
-    )
     result |= {
         "interface": config.interface,
         "maskgit_steps": config.maskgit_steps,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
+        "commit": git_hash(),
         "command": f"python benchmarks/policy_rollouts.py --config {args.config or 'none'}",
     }
     text = report(result)

@@ -37,6 +37,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from genie_robot.data.provenance import cpu_name, git_hash
+
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "ros2_ws" / "tools"
 PROFILE = ROOT / "ros2_ws" / "src" / "genie_robot_ros" / "config" / "fastdds_large_images.xml"
@@ -319,14 +321,10 @@ def _pair(row: dict[str, float]) -> str:
 
 def facts() -> dict[str, Any]:
     """Command, commit, machine."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT
-    )
-    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "command": f"python benchmarks/ros.py {' '.join(sys.argv[1:])}".strip(),
-        "commit": commit.stdout.strip(),
-        "cpu": cpu[0].split(":")[1].strip() if cpu else "unknown",
+        "commit": git_hash(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "load": f"{os.getloadavg()[0]:.1f} at the beginning",
     }

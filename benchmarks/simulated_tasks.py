@@ -12,7 +12,6 @@ import argparse
 import itertools
 import json
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ import mujoco
 import numpy as np
 from tqdm import tqdm
 
+from genie_robot.data.provenance import git_hash
 from genie_robot.simulation.mujoco.behaviours import Behaviour
 from genie_robot.simulation.mujoco.manipulation.behaviours import CONTROLS, STYLES, Scripted, make_play
 from genie_robot.simulation.mujoco.manipulation.env import ManipulationSimulator
@@ -131,14 +131,11 @@ def main() -> int:
     parser.add_argument("--robot", choices=ROBOTS, default="primitive")
     parser.add_argument("--out", type=Path, help="Markdown file; the numbers go beside it as JSON")
     args = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     content = {
         "robot": args.robot,
         "episodes": args.episodes,
         "command": " ".join(["python", *sys.argv]),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": git_hash(),
         "mujoco": mujoco.__version__,
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
         "behaviours": measure_behaviours(args.episodes, args.robot),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from genie_robot.data.provenance import cpu_name, git_hash
 from genie_robot.demo import data_step, model_step, policy_step, ros_step, train_step
 from genie_robot.demo.report import write_html
 from genie_robot.demo.steps import (
@@ -318,19 +317,6 @@ def assemble(records: dict[str, StepRecord], settings: DemoSettings, this_run_s:
 
 def machine() -> dict[str, Any]:
     """What it ran on: processor, cores, memory, system, versions, commit."""
-    git = shutil.which("git")
-    commit = ""
-    if git:
-        command = [git, "-C", str(REPOSITORY_ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    processor = platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        names = [
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        processor = names[0] if names else processor
     packages = (
         "genie_robot",
         "torch",
@@ -341,13 +327,13 @@ def machine() -> dict[str, Any]:
         "ros-jazzy-rclpy",
     )
     return {
-        "processor": processor,
+        "processor": cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in packages},
-        "commit": commit or "unknown",
+        "commit": git_hash(),
         "time": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
     }
 

@@ -116,7 +116,9 @@ def drop_one_range(x: Floats, y: Floats, families: Sequence[str] | None = None) 
     a, b = _vectors(x, y)
     names = np.arange(len(a)) if families is None else np.asarray(families)
     if names.shape != a.shape:
-        raise ValueError(f"families have shape {names.shape}, rates {a.shape}; wanted one family for each rate")
+        raise ValueError(
+            f"families have shape {names.shape}, rates {a.shape}; wanted one family for each rate"
+        )
     kept = [names != name for name in np.unique(names)] if len(a) >= 3 else []
     values = [pearson_r(a[k], b[k]) for k in kept]
     defined = bool(values) and bool(np.isfinite(values).all())

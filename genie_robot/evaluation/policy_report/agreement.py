@@ -160,7 +160,9 @@ def breakdown_section(summary: Summary) -> str:
 
 def _families_left_out(summary: Summary) -> str:
     low_high = interval(summary["drop_family_range"], 3)
-    return f"With whole families of policies (clones, scripts of graded skill ...) left out instead: {low_high}."
+    return (
+        f"With whole families of policies (clones, scripts of graded skill ...) left out instead: {low_high}."
+    )
 
 
 def _other_ways(summary: Summary) -> str:

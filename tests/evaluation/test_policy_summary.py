@@ -140,10 +140,12 @@ def test_a_policy_without_a_film_that_counts_is_left_out() -> None:
 
 def test_policies_made_alike_leave_together() -> None:
     """Imagination rates the two scripts as MuJoCo does, and takes the others for their opposite."""
-    policies: tuple[str, ...] = ("scripted-1.0", "scripted-0.4", "late-1", "no-op")
+    policies = ("scripted-1.0", "scripted-0.4", "late-1", "no-op")
     plan = facts(policies, horizons=(64,), worlds=("mujoco", "imagined"))
-    taken_for = dict(zip(policies, ("scripted-1.0", "scripted-0.4", "no-op", "late-1"), strict=True))
-    successes = dict(zip(policies, (20, 0, 11, 9), strict=True))  # of 20 seeds
+    taken_for: dict[str, str] = dict(
+        zip(policies, ("scripted-1.0", "scripted-0.4", "no-op", "late-1"), strict=True)
+    )
+    successes: dict[str, int] = dict(zip(policies, (20, 0, 11, 9), strict=True))  # of 20 seeds
 
     def outcome(each: Row) -> bool:
         policy = taken_for[each.policy] if each.world == "imagined" else each.policy

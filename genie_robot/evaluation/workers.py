@@ -7,7 +7,9 @@ episodes.csv is the same, byte for byte, for any number of processes.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -60,11 +62,20 @@ def _open(config: EvaluationConfig, out_dir: Path) -> None:
     """Make this process ready: a Ctrl-C ends it without a word, for the parent has all to say."""
     global _evaluation
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     from genie_robot.evaluation.evaluation_parts import open_parts
     from genie_robot.evaluation.policy_eval import PolicyEvaluation
 
     _evaluation = PolicyEvaluation(config, out_dir, open_parts(config), is_worker=True)
+
+
+def _end_with_parent() -> None:
+    """A pool's processes wait for work for ever when the parent was killed: they hold both ends of its pipe."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _play(block: Block) -> list[Row]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +63,32 @@ def test_a_killed_process_is_one_line_and_loses_nothing(
     evaluation.run()
     assert sorted(map(str, evaluation.rows())) == sorted(map(str, alone.rows()))
     assert not multiprocessing.active_children()
+
+
+KILLED_AT_WORK = """
+import multiprocessing, os, signal, sys
+from pathlib import Path
+from tests.evaluation.test_workers import CONFIG, PolicyEvaluation, open_parts
+
+def kill_me(episodes, what):
+    print(*(process.pid for process in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+PolicyEvaluation(CONFIG, Path(sys.argv[1]), open_parts(CONFIG)).run(kill_me, workers=2)
+"""
+
+
+def test_a_killed_run_leaves_no_process_behind(repository_root: Path, tmp_path: Path) -> None:
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AT_WORK, str(tmp_path)],
+        cwd=repository_root,
+        stdout=subprocess.PIPE,  # which the workers hold too: read to its end only when they are gone, or TimeoutExpired
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert len(killed.stdout.split()) == 2, "there were two workers"
 
 
 def test_the_model_is_opened_in_the_precision_that_was_asked_for() -> None:

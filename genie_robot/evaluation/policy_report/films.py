@@ -80,7 +80,11 @@ def _verdicts(film: Summary) -> str:
 
 def _outcome(success: bool, step: int, distance_m: float | None) -> str:
     when = f" at step {step}" if success and step else ""
-    end = "" if distance_m is None else f", {number(100 * distance_m, 1)} cm from the goal at the end"
+    if distance_m is None:
+        end = ""
+    else:
+        far = "over a metre" if distance_m > 1 else f"{number(100 * distance_m, 1)} cm"
+        end = f", {far} from the goal at the end"
     return f"{_word(success)}{when}{end}"
 
 

@@ -87,11 +87,13 @@ def policies(summary: Summary) -> str:
 def page(summary: Summary) -> str:
     """The part of README.md that follows from report.json alone."""
     line = "\n> ".join(textwrap.wrap(summary["report_line"], WIDTH))
+    low, high = summary["drop_family_range"]
     return f"""
 > {line}
 
 {summary["n"]} policies, {len(summary["tasks"])} tasks, {summary["seeds"]} paired starts each (seeds from {summary["first_seed"]}), \
 {summary["horizon"]} steps: {summary["episodes"]:,} episodes.
+With whole families of policies left out (all clones, all scripts of graded skill ...), r is {number(low)} to {number(high)}.
 Claims are of agreement with MuJoCo, never with a real robot.
 What the figures mean: [statistics](../evaluation_statistics.md). What the worlds are: [evaluation](../evaluation.md).
 

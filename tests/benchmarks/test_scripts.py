@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+import genie_robot
 from genie_robot.evaluation.episodes import format_rows
 from genie_robot.evaluation.policy_report import write_report
 from genie_robot.evaluation.summary.summarise import summarise
@@ -106,3 +107,15 @@ def test_a_kept_evaluation_says_what_its_numbers_say(repository_root: Path, tmp_
     assert gzip.decompress((out / "episodes.csv.gz").read_bytes()) == (run / "episodes.csv").read_bytes()
     ElementTree.parse(out / "scatter.svg")
     assert all(f">{name}<" in (out / "scatter.svg").read_text() for name in plan.policies)
+
+
+def test_the_nightly_evaluation_of_the_docs_is_what_its_report_says(repository_root: Path) -> None:
+    kept = repository_root / "docs" / "nightly"
+    summary = json.loads((kept / "report.json").read_text())
+    assert _script(repository_root, "keep_evaluation").page(summary) in (kept / "README.md").read_text()
+    claims = (repository_root / "docs" / "evaluation.md").read_text()
+    assert (
+        f"r = {summary['pearson_r']:.3f} (95 %" in claims and f"MMRV, {summary['mmrv']:.3f}, misses" in claims
+    )
+    model = genie_robot.load(repository_root / "weights" / "manipulation-tiny")
+    assert model.hash == summary["hashes"]["model"], "measured with other weights than those in the box"

@@ -113,9 +113,13 @@ def test_the_nightly_evaluation_of_the_docs_is_what_its_report_says(repository_r
     kept = repository_root / "docs" / "nightly"
     summary = json.loads((kept / "report.json").read_text())
     assert _script(repository_root, "keep_evaluation").page(summary) in (kept / "README.md").read_text()
-    claims = (repository_root / "docs" / "evaluation.md").read_text()
-    assert (
-        f"r = {summary['pearson_r']:.3f} (95 %" in claims and f"MMRV, {summary['mmrv']:.3f}, misses" in claims
+    low, high = summary["fisher_interval"]
+    r, error = (
+        f"r = {summary['pearson_r']:.3f} (95 % {low:.3f} to {high:.3f}",
+        f"{summary['mean_abs_error']:.3f}",
     )
+    page, readme = ((repository_root / name).read_text() for name in ("docs/evaluation.md", "README.md"))
+    assert r in page and f"MMRV, {summary['mmrv']:.3f}, misses" in page
+    assert r in readme and f"mean error of {error}" in readme
     model = genie_robot.load(repository_root / "weights" / "manipulation-tiny")
     assert model.hash == summary["hashes"]["model"], "measured with other weights than those in the box"

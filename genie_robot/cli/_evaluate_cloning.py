@@ -33,7 +33,7 @@ def add_cloning_parser(parser: argparse.ArgumentParser) -> None:
         "seeds": (3, "of weights and of which steps are labelled"),
         "video": (100, "demonstrations a task that are the video"),
         "labelled_from": (20, "other demonstrations a task that labelled steps are drawn from"),
-        "steps": (2000, "optimiser steps of a policy"),
+        "steps": (6000, "optimiser steps of a policy"),
         "episodes": (20, "MuJoCo episodes of a task, for each seed"),
         "horizon": (64, "steps of an episode"),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from genie_robot.cli.__main__ import main
+from genie_robot.cli._evaluate_cloning import add_cloning_parser
 from genie_robot.errors import ConfigError, DataError
 from genie_robot.evaluation.cloning.cells import Cell, append_cell, read_cells
 from genie_robot.evaluation.cloning.from_video import CloningConfig, VideoCloning
@@ -156,3 +158,13 @@ def test_the_command(
     assert (finished.out_dir / "cloning.html").is_file()
     assert main([*command, *options, "--labels", "few"]) == 2
     assert "--labels is 'few'" in capsys.readouterr().err
+
+
+def test_the_command_and_the_library_have_the_same_defaults() -> None:
+    parser = argparse.ArgumentParser()
+    add_cloning_parser(parser)
+    args = parser.parse_args(["MODEL"])
+    config = CloningConfig()
+    assert args.tasks.split(",") == list(config.tasks) and args.labels == ",".join(map(str, config.labels))
+    for name in ("seeds", "video", "labelled_from", "steps", "episodes", "horizon"):
+        assert getattr(args, name) == getattr(config, name), name

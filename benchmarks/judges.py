@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 import genie_robot
+from genie_robot.data.provenance import provenance
 from genie_robot.evaluation.judges import Judge, StateJudge, combine, load_judge
 from genie_robot.evaluation.judges.blind import ActionFloor, blind_judges
 from genie_robot.evaluation.judges.calibration import calibration_table, films_by_task, judge_films
@@ -80,6 +81,7 @@ def main() -> None:
     train, test = load_frames(args.data, "train"), load_frames(args.data, "test", args.films)
     primary = StateJudge(load_probe(args.probe).judge, test.suite.name)
     second = load_judge(args.judge, test.suite.name)
+    model = genie_robot.load(args.world_model) if args.world_model else None
     text, figures = ["# Judges on held-out films"], {}
 
     def add(title: str, found: dict[str, Any], table: str) -> None:
@@ -103,10 +105,11 @@ def main() -> None:
             judge.name: frames_per_second(judge, test) for judge in (primary, second)
         },
         "hashes": {judge.name: judge.hash for judge in (primary, second)},
+        "world model": model.hash if model else None,
+        "made with": provenance(),
     }
     add("facts", facts, f"```\n{json.dumps(facts, indent=1)}\n```")
-    if args.world_model:
-        model = genie_robot.load(args.world_model)
+    if model:
         found = {task: asdict(o) | {"rate": o.rate} for task, o in optimism(model, primary, test).items()}
         add("optimism", found, f"```\n{json.dumps(found, indent=1)}\n```")
     args.out.mkdir(parents=True, exist_ok=True)

@@ -60,7 +60,8 @@ class _Shut:
 class CloningConfig:
     """What is run. video, labelled_from: demonstrations a task that are the video, and others that labels are drawn from.
 
-    steps: optimiser steps of a policy. episodes: of each task for each seed; horizon: their steps.
+    steps: optimiser steps of a policy, as many as the clones of 100 demonstrations have; with a third of them the oracle itself
+    has hardly learnt its tasks. episodes: of each task for each seed; horizon: their steps.
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -68,9 +69,7 @@ class CloningConfig:
     seeds: int = 3
     video: int = 100
     labelled_from: int = 20
-    steps: int = (
-        6000  # as clone-100-a and -b; with a third of them the oracle itself has hardly learnt its tasks
-    )
+    steps: int = 6000
     episodes: int = 20
     horizon: int = 64
 

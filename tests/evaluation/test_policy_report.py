@@ -18,7 +18,7 @@ from genie_robot.errors import ConfigError
 from genie_robot.evaluation.films import save_episode
 from genie_robot.evaluation.policy_report import films as report_films
 from genie_robot.evaluation.policy_report import write_report
-from genie_robot.evaluation.policy_report.films import _both, _sheet, films_section
+from genie_robot.evaluation.policy_report.films import _both, _outcome, _sheet, films_section
 from genie_robot.evaluation.summary.summarise import summarise
 from genie_robot.report.charts import ScatterPoint, scatter_chart
 from genie_robot.report.labels import place_labels
@@ -198,3 +198,9 @@ def test_the_band_is_drawn_behind_the_points() -> None:
     assert (
         chart.count(">a&lt;b<") == 2 and scatter_chart([point], "x", "y", named=False).count(">a&lt;b<") == 1
     )
+
+
+def test_a_thing_that_fell_off_the_table_is_no_matter_of_centimetres() -> None:
+    assert _outcome(False, 0, 25.19) == "failure, over a metre from the goal at the end"
+    assert _outcome(True, 7, 0.031) == "success at step 7, 3.1 cm from the goal at the end"
+    assert _outcome(False, 0, None) == "failure"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -53,9 +52,9 @@ def test_a_killed_process_is_one_line_and_loses_nothing(
     evaluation = PolicyEvaluation(CONFIG, tmp_path, alone.parts)
 
     def kill_one(episodes: int, what: str) -> None:
-        process = multiprocessing.active_children()[0]
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
+        workers = multiprocessing.active_children()
+        if workers:  # none is left where this is told of a block that was played before
+            workers[0].kill()
 
     with pytest.raises(GenieError, match="give the same command again"):
         evaluation.run(kill_one, workers=2)

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from genie_robot.data.provenance import git_hash
+from genie_robot.data.provenance import cpu_name, git_hash
 from genie_robot.evaluation.estimate import frames_per_second
 from genie_robot.evaluation.evaluation_config import Block, EvaluationConfig, load_config
 from genie_robot.evaluation.evaluation_parts import open_parts
@@ -80,7 +80,7 @@ def report(result: dict[str, Any]) -> str:
         "",
         f"Model {result['model']}, {result['horizon']} steps, interface {result['interface']}, "
         f"{result['maskgit_steps']} sampling passes, {result['threads']} threads, torch {result['torch']}, commit "
-        f"{result['commit']}, `{result['command']}`.",
+        f"{result['commit']}, {result['cpu']}, `{result['command']}`.",
         "",
         "| episodes side by side | world model alone | with policies | against one at a time | not the model |",
         "| --- | --- | --- | --- | --- |",
@@ -114,6 +114,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "commit": git_hash(),
+        "cpu": cpu_name(),
         "command": f"python benchmarks/policy_rollouts.py --config {args.config or 'none'}",
     }
     text = report(result)

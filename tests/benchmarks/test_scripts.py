@@ -86,6 +86,22 @@ def test_the_ablation_table_pairs_arms_by_seed(repository_root: Path) -> None:
     assert "st_vivit - vit" not in text
 
 
+def test_the_ladder_goes_on_where_it_was(repository_root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ladder"
+    command = [sys.executable, "benchmarks/policy_ladder.py", "--seeds=1", "--horizon=3", f"--out={out}"]
+    subprocess.run([*command, "--policies=no-op"], cwd=repository_root, check=True, capture_output=True)
+    stored = json.loads((tmp_path / "ladder.json").read_text())
+    assert set(stored["rates"]["no-op"].values()) == {0.0}
+    stored["rates"]["no-op"]["reach"] = 1.0  # kept, so not measured again
+    (tmp_path / "ladder.json").write_text(json.dumps(stored))
+    subprocess.run(
+        [*command, "--policies=no-op,random"], cwd=repository_root, check=True, capture_output=True
+    )
+    text = (tmp_path / "ladder.md").read_text()
+    assert "| no-op | 1.00 | 0.00 | 0.00 | 0.00 | 0.00 | 0.20 [0.04, 0.62] |" in text and "| random |" in text
+    assert "lowest first: [1, 1, 0, 0, 0]. Close pairs (gap .05 to .15): 0 of 1." in text
+
+
 def test_a_kept_evaluation_says_what_its_numbers_say(repository_root: Path, tmp_path: Path) -> None:
     plan = facts(("a", "b", "c"), ("push", "reach"), seeds=10)
     rows = rows_of(plan, false_success=0.2, false_failure=0.1)

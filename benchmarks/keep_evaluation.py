@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from genie_robot.data.provenance import made_with_text
 from genie_robot.evaluation.episodes import WORLDS
 from genie_robot.evaluation.policy_report.agreement import policy_scatter
 from genie_robot.evaluation.policy_report.causes import chain
@@ -138,11 +139,8 @@ def keep(run: Path, out: Path) -> None:
     (out / "scatter.svg").write_text(svg)
     name = summary["settings"]["name"]
     hashes = ", ".join(f"{what} {value[:12]}" for what, value in summary["hashes"].items() if value)
-    machines = "; ".join(
-        f"commit {made['commit']}, torch {made['torch']}, {made['cpu']}" for made in summary["made_with"]
-    )
     made = (
-        f"`genie-robot evaluate policies --config {name}`, {machines}.\n"
+        f"`genie-robot evaluate policies --config {name}`, {made_with_text(summary['made_with'])}.\n"
         f"This page: `python benchmarks/keep_evaluation.py`.\n" + textwrap.fill(f"Hashes: {hashes}.", WIDTH)
     )
     (out / "README.md").write_text(f"# The evaluation `{name}`\n\n{made}\n{page(summary)}")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from genie_robot.data.provenance import provenance
+from genie_robot.data.provenance import made_with_text, provenance
 from genie_robot.evaluation.cloning.rollouts import run_episodes
 from genie_robot.evaluation.intervals import wilson_interval
 from genie_robot.evaluation.probe import load_probe
@@ -65,12 +65,12 @@ def table(rates: dict[str, dict[str, float]], seeds: int) -> str:
 
 def report(stored: dict[str, Any]) -> str:
     """All that is kept, as Markdown."""
-    settings, made_with = stored["settings"], stored["made_with"]
+    settings = stored["settings"]
     return (
         "# Test policies of the manipulation suite in MuJoCo\n\n"
         f"Share of successes, {settings['seeds']} starts a task, {settings['horizon']} steps; probe {settings['probe'][:12]}, "
-        f"clones {settings['clones'][:12]}; `python benchmarks/policy_ladder.py`, commit {made_with['commit']}, mujoco "
-        f"{made_with['mujoco']}, {made_with['cpu']}.\n\n{table(stored['rates'], settings['seeds'])}\n"
+        f"clones {settings['clones'][:12]}; `python benchmarks/policy_ladder.py`, {made_with_text([stored['made_with']])}."
+        f"\n\n{table(stored['rates'], settings['seeds'])}\n"
     )
 
 

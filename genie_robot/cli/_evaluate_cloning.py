@@ -61,6 +61,7 @@ def run_cloning(args: argparse.Namespace) -> int:
     from genie_robot.cli._evaluation import open_model, write_json
     from genie_robot.evaluation.cloning.from_video import CloningConfig, VideoCloning
     from genie_robot.evaluation.cloning.video_report import summarise, text_table, write_report
+    from genie_robot.evaluation.settings import made_with
 
     config = CloningConfig(
         tasks=_words(args.tasks),
@@ -80,7 +81,7 @@ def run_cloning(args: argparse.Namespace) -> int:
             bar.update()
 
         cells = experiment.run(progress)
-    summary = summarise(config, cells, experiment.model.hash)
+    summary = summarise(config, cells, experiment.model.hash, made_with(experiment.out_dir))
     _, page = write_report(args.out, summary)
     if args.json != "-":
         print(text_table(summary))

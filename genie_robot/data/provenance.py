@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,3 +40,9 @@ def provenance() -> dict[str, str]:
         except PackageNotFoundError:
             versions[package] = ""
     return {"commit": git_hash(), "python": platform.python_version(), **versions, "cpu": cpu_name()}
+
+
+def made_with_text(entries: Iterable[Mapping[str, str]]) -> str:
+    """Entries of `provenance` on one line, the versions that decide most; "unknown" for none."""
+    texts = (f"commit {made['commit']}, torch {made['torch']}, {made['cpu']}" for made in entries)
+    return "; ".join(texts) or "unknown"

@@ -20,7 +20,7 @@ from genie_robot.evaluation.interface_ceiling import CeilingConfig, compare, rol
 from genie_robot.evaluation.interface_fitting import Fitted, draw_labels, fit_interface, interface_names
 from genie_robot.evaluation.interface_measures import DRIFT_STEPS, latent_measures, passage_measures, probe_r2
 from genie_robot.evaluation.json_lines import append_record, not_a_record, read_records
-from genie_robot.evaluation.settings import SETTINGS_FILE, read_settings, write_settings
+from genie_robot.evaluation.settings import SETTINGS_FILE, made_with, read_settings, write_settings
 from genie_robot.evaluation.summary.compare import without_nan
 from genie_robot.simulation.interfaces import ImageFeatures, LatentInterface, Transitions, latent_space
 
@@ -163,6 +163,7 @@ class LabelCurve:
                         ceilings.append({"interface": variant, "labels": labels} | found)
         return {
             "settings": self._settings(),
+            "made_with": made_with(self.out_dir),
             "curve": curve,
             "ceilings": ceilings,
             "probe": {name: cells[f"probe {name}"] for name in self.names},
@@ -174,7 +175,7 @@ class LabelCurve:
         return settings | {"names": list(self.names), "model_hash": str(self.model.hash), "transitions": data}
 
     def _check_settings(self) -> None:
-        path, settings = self.out_dir / SETTINGS_FILE, self._settings()
+        path, settings, before = self.out_dir / SETTINGS_FILE, self._settings(), {}
         growing = ("names", "labels", "draws")
         if path.is_file() and self._path.is_file():
             before = read_settings(path)
@@ -184,7 +185,7 @@ class LabelCurve:
                     f"{self.out_dir} holds cells with another {', '.join(other)}; wanted the same settings to go on; "
                     "give another --out folder, or delete this one"
                 )
-        write_settings(path, settings)
+        write_settings(path, settings, before)
 
 
 def read_cells(path: Path) -> dict[str, Any]:

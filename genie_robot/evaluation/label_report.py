@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from genie_robot.data.provenance import made_with_text
 from genie_robot.evaluation.agreement import GATE_MMRV, GATE_R, passes_gate
 from genie_robot.report.charts import line_chart
 from genie_robot.report.page import figure, number, page, paragraph, section, table
@@ -53,7 +54,7 @@ def html_report(result: Result) -> str:
     footer = (
         f"World model {escape(settings['model_hash'])}; {settings['transitions']['train']:,} labelled transitions to draw "
         f"from, {settings['transitions']['heldout']:,} held out; {settings['draws']} draws of whole episodes; seed "
-        f"{settings['seed']}. Curves: mean over draws."
+        f"{settings['seed']}. Curves: mean over draws. Made with {escape(made_with_text(result['made_with']))}."
     )
     return page("Label efficiency of action interfaces", header, "\n".join(parts), footer)
 

@@ -22,14 +22,13 @@ HARMLESS = ("name", "unseen_policies", "policy_timeout_s", "i_know")
 def keep_settings(out_dir: Path, config: EvaluationConfig, hashes: Mapping[str, str]) -> None:
     """Write the settings into `out_dir`; ConfigError when it holds episodes of others, or longer ones.
 
-    hashes: of what decides the outcomes, by name; one that was not needed before may be new. `made_with` lists what the
-    folder was made with (`provenance`), one entry for each machine or version that worked at it.
+    hashes: of what decides the outcomes, by name; one that was not needed before may be new.
     """
-    settings: dict[str, Any] = to_dict(config) | {"hashes": dict(hashes), "made_with": [provenance()]}
-    path = out_dir / SETTINGS_FILE
+    settings: dict[str, Any] = to_dict(config) | {"hashes": dict(hashes)}
+    path, before = out_dir / SETTINGS_FILE, {}
     if path.is_file() and (out_dir / "episodes.csv").is_file():
         before = read_settings(path)
-        free = (*FREE, *HARMLESS, "hashes", "made_with")
+        free = (*FREE, *HARMLESS, "hashes")
         other = [key for key in settings if key not in free and before.get(key) != settings[key]]
         known: dict[str, str] = before.get("hashes", {})
         other += [key for key in hashes if known.get(key, hashes[key]) != hashes[key]]
@@ -45,21 +44,25 @@ def keep_settings(out_dir: Path, config: EvaluationConfig, hashes: Mapping[str, 
                 "give another --out folder"
             )
         settings["hashes"] = known | dict(hashes)
-        made_with = before.get("made_with", [])
-        settings["made_with"] = made_with + [m for m in settings["made_with"] if m not in made_with]
     out_dir.mkdir(parents=True, exist_ok=True)
-    write_settings(path, settings)
+    write_settings(path, settings, before)
     (out_dir / CONFIG_FILE).write_text(config.text, encoding="utf-8")
 
 
-def write_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write settings as JSON; the file appears whole or not at all."""
+def write_settings(path: Path, settings: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Write settings as JSON, and `made_with`; the file appears whole or not at all.
+
+    before: the settings that are replaced, whose `made_with` is kept: one entry (`provenance`) for each machine or version that
+    worked in the folder.
+    """
+    known, now = list(before.get("made_with", ())), provenance()
+    content = dict(settings) | {"made_with": known + [now] * (now not in known)}
     with whole_file(path) as file:
-        file.write((json.dumps(settings, indent=1) + "\n").encode())
+        file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
 def made_with(out_dir: Path) -> tuple[dict[str, str], ...]:
-    """What a folder was made with; empty for one without settings."""
+    """What a folder was made with, see `write_settings`; empty for one without settings."""
     path = out_dir / SETTINGS_FILE
     return tuple(read_settings(path).get("made_with", ())) if path.is_file() else ()
 

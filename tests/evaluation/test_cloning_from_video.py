@@ -155,7 +155,8 @@ def test_the_command(
     options = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
     assert main([*command, *options]) == 0
     assert "latent dictionary" in capsys.readouterr().out
-    assert (finished.out_dir / "cloning.html").is_file()
+    commit = json.loads((finished.out_dir / "cloning.json").read_text())["made_with"][0]["commit"]
+    assert f"Made with commit {commit}" in (finished.out_dir / "cloning.html").read_text()
     assert main([*command, *options, "--labels", "few"]) == 2
     assert "--labels is 'few'" in capsys.readouterr().err
 

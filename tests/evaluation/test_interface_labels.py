@@ -231,7 +231,8 @@ def test_the_command(model: Any, episodes: Any, tmp_path: Path, capsys: pytest.C
     result = json.loads((tmp_path / "r.json").read_text())["interfaces"]
     rolled = {row["interface"] for row in result["ceilings"]}
     assert rolled == {"m0", "m1:8", "m1:8 dictionary", "m1:8 no feedback"}
-    assert "fit to score" in (tmp_path / "out" / "interfaces.html").read_text()
+    page = (tmp_path / "out" / "interfaces.html").read_text()
+    assert "fit to score" in page and f"Made with commit {result['made_with'][0]['commit']}" in page
     for name in ("m0", "m1:8"):
         assert load_interface(tmp_path / "model", name, model).name == name
     assert main([*words[:6], "many"]) == 2

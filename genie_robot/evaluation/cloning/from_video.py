@@ -237,7 +237,7 @@ class VideoCloning:
 
     def _check_settings(self) -> None:
         settings = json.loads(json.dumps(asdict(self.config))) | {"model": self.model.hash}
-        path = self.out_dir / SETTINGS_FILE
+        path, before = self.out_dir / SETTINGS_FILE, {}
         if path.is_file():
             before = read_settings(path)
             other = [key for key in settings if key != "seeds" and before.get(key) != settings[key]]
@@ -246,7 +246,7 @@ class VideoCloning:
                     f"{self.out_dir} holds results with another {', '.join(other)}; wanted the same to go on; "
                     "give another --out folder, or delete this one"
                 )
-        write_settings(path, settings)
+        write_settings(path, settings, before)
 
 
 @torch.no_grad()

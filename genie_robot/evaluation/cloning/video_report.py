@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from genie_robot.data.atomic import whole_file
+from genie_robot.data.provenance import made_with_text
 from genie_robot.evaluation.cloning.cells import Cell
 from genie_robot.evaluation.cloning.from_video import WITH_LABELS, WITHOUT_LABELS, CloningConfig
 from genie_robot.evaluation.intervals import wilson_interval
@@ -24,7 +25,9 @@ BASELINE = "inverse dynamics"
 DRAWS = 2000
 
 
-def summarise(config: CloningConfig, cells: Sequence[Cell], model_hash: str) -> dict[str, Any]:
+def summarise(
+    config: CloningConfig, cells: Sequence[Cell], model_hash: str, made_with: Sequence[Mapping[str, str]] = ()
+) -> dict[str, Any]:
     """Success by method and number of labels: all tasks together and each, with Wilson intervals and the range of seeds.
 
     The Wilson interval treats all episodes as independent; `of_seeds` (least and greatest rate of a seed) shows what another
@@ -40,6 +43,7 @@ def summarise(config: CloningConfig, cells: Sequence[Cell], model_hash: str) -> 
     return {
         "config": asdict(config),
         "model": model_hash,
+        "made_with": made_with,
         "seeds": len({c.seed for c in cells}),
         "rows": rows,
         "differences": _differences(config, cells),
@@ -171,7 +175,8 @@ def _html(summary: dict[str, Any]) -> str:
         f"{config['video']} expert demonstrations a task as video; labels from {config['labelled_from']} others; "
         f"{summary['seeds']} seeds (other weights and other labels); {config['episodes']} episodes a task and seed, "
         f"{config['horizon']} steps; {trials} episodes a row. Latent action model {summary['model']}. Success is MuJoCo's, "
-        "by true state. Wilson's intervals count episodes as independent; the bootstrap resamples seeds and starts."
+        "by true state. Wilson's intervals count episodes as independent; the bootstrap resamples seeds and starts. "
+        f"Made with {made_with_text(summary['made_with'])}."
     )
     body = section(
         "results",

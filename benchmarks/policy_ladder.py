@@ -30,11 +30,11 @@ SUITE = "manipulation"
 
 def measure(name: str, resources: Resources, seeds: int, horizon: int) -> dict[str, float]:
     """Share of successes of a policy by task."""
-    rates = {}
-    for task in get_suite(SUITE).tasks:
+    suite, rates = get_suite(SUITE), {}
+    for task in suite.tasks:
         seed_range = range(FIRST_SEED, FIRST_SEED + seeds)
         outcomes_B = run_episodes(
-            SUITE, task, lambda task: make_policy(name, SUITE, task, resources), seed_range, horizon
+            suite, task, lambda task: make_policy(name, SUITE, task, resources), seed_range, horizon
         )
         rates[task] = float(outcomes_B.mean())
     return rates

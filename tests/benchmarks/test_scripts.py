@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ import genie_robot
 from genie_robot.evaluation.episodes import format_rows
 from genie_robot.evaluation.policy_report import write_report
 from genie_robot.evaluation.summary.summarise import summarise
+from genie_robot.simulation.suites import get_suite
 from tests.evaluation.synthetic import facts, rows_of
 
 
@@ -101,6 +103,30 @@ def test_the_ladder_goes_on_where_it_was(repository_root: Path, tmp_path: Path) 
     text = (tmp_path / "ladder.md").read_text()
     assert "| no-op | 1.00 | 0.00 | 0.00 | 0.00 | 0.00 | 0.20 [0.04, 0.62] |" in text and "| random |" in text
     assert "lowest first: [1, 1, 0, 0, 0]. Close pairs (gap .05 to .15): 0 of 1." in text
+
+
+def test_wrong_physics_are_wrong_in_what_they_say(repository_root: Path) -> None:
+    script = _script(repository_root, "mistuned_simulator")
+
+    def end(physics: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        env = script.MistunedEnv("push", physics)
+        first, _ = env.reset(seed=3)
+        for _ in range(2):
+            *_, info = env.step(np.array([0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]))
+        model = env.simulator.model
+        return first, info["state"], np.array([model.body("object").mass[0], model.geom_friction[0, 0]])
+
+    right, short, heavy, slippery = (
+        end(script.Physics(**wrong)) for wrong in ({}, {"reach": 0.5}, {"mass": 5.0}, {"friction": 0.3})
+    )
+    assert all(np.array_equal(right[0], other[0]) for other in (short, heavy, slippery)), "same pictures"
+    env = get_suite("manipulation").make_env("push")
+    start = env.reset(seed=3)[1]["state"]
+    for _ in range(2):
+        *_, info = env.step(np.array([0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]))
+    assert np.array_equal(info["state"], right[1]), "the right physics is the suite's own"
+    assert short[1][2] - start[2] == pytest.approx((right[1][2] - start[2]) / 2, rel=0.1)
+    assert np.allclose([heavy[2] / right[2], slippery[2] / right[2]], [[5, 1], [1, 0.3]])
 
 
 def test_a_kept_evaluation_says_what_its_numbers_say(repository_root: Path, tmp_path: Path) -> None:

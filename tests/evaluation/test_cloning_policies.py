@@ -141,10 +141,10 @@ class Still:
 
 def test_episodes_know_success_from_failure() -> None:
     seeds = range(FIRST_SEED, FIRST_SEED + 3)
-    assert run_episodes("manipulation", "reach", lambda task: TrueReach(), seeds, 30).all()
-    assert not run_episodes("manipulation", "pick_lift", lambda task: Still(), seeds, 4).any()
+    assert run_episodes(get_suite("manipulation"), "reach", lambda task: TrueReach(), seeds, 30).all()
+    assert not run_episodes(get_suite("manipulation"), "pick_lift", lambda task: Still(), seeds, 4).any()
     # the horizon counts: two frames of success are not there after one step
-    assert not run_episodes("manipulation", "reach", lambda task: TrueReach(), seeds, 1).any()
+    assert not run_episodes(get_suite("manipulation"), "reach", lambda task: TrueReach(), seeds, 1).any()
 
 
 def test_tasks_have_their_own_number_in_demonstrations(reaches: Demonstrations) -> None:

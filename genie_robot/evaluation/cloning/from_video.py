@@ -38,7 +38,7 @@ from genie_robot.simulation.policies import LatentActor, PixelPolicy, Policy
 from genie_robot.simulation.policies.clone_net import NUM_OUTPUTS, CloneNet, to_input
 from genie_robot.simulation.policies.cloned import Actor, Clone, ClonedPolicy
 from genie_robot.simulation.policies.scripted import RandomMotion
-from genie_robot.simulation.suites import FIRST_SEED
+from genie_robot.simulation.suites import FIRST_SEED, get_suite
 
 SUITE = "manipulation"
 WITH_LABELS = ("latent dictionary", "latent decoder", "inverse dynamics")
@@ -126,7 +126,7 @@ class VideoCloning:
         make = self._policy(method, labels, seed)
         seeds = range(FIRST_SEED, FIRST_SEED + self.config.episodes)
         outcomes = {
-            task: tuple(map(bool, run_episodes(SUITE, task, make, seeds, self.config.horizon)))
+            task: tuple(map(bool, run_episodes(get_suite(SUITE), task, make, seeds, self.config.horizon)))
             for task in self.config.tasks
         }
         return Cell(method, labels, seed, outcomes)

@@ -87,9 +87,9 @@ def _ceilings(result: Result) -> str:
     ]
     mains = [row for row in result["ceilings"] if " " not in row["interface"]]
     charts = _pair(
-        line_chart(_series(mains, "r"), "labelled transitions (log10)", "r", marks=True, target=GATE_R),
+        line_chart(_series(mains, "r"), "labelled transitions", "r", marks=True, target=GATE_R, log_x=True),
         line_chart(
-            _series(mains, "mmrv"), "labelled transitions (log10)", "MMRV", marks=True, target=GATE_MMRV
+            _series(mains, "mmrv"), "labelled transitions", "MMRV", marks=True, target=GATE_MMRV, log_x=True
         ),
     )
     ceiling = result["settings"]["ceiling"]
@@ -139,9 +139,11 @@ def _kept(result: Result) -> str:
     ]
     charts = _pair(
         line_chart(
-            _series(curve, "passed_r2"), "labelled transitions (log10)", "R² there and back", marks=True
+            _series(curve, "passed_r2"), "labelled transitions", "R² there and back", marks=True, log_x=True
         ),
-        line_chart(_series(curve, "drift_cm"), "labelled transitions (log10)", "drift @16 [cm]", marks=True),
+        line_chart(
+            _series(curve, "drift_cm"), "labelled transitions", "drift @16 [cm]", marks=True, log_x=True
+        ),
     )
     return section(
         "kept",
@@ -207,7 +209,7 @@ def _series(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[tuple
         value = row.get(key)
         value = value["mean"] if isinstance(value, Mapping) else value
         if value is not None:
-            series.setdefault(row["interface"], []).append((math.log10(row["labels"]), value))
+            series.setdefault(row["interface"], []).append((row["labels"], value))
     return series
 
 

@@ -81,8 +81,16 @@ def line_chart(
     height: int = 220,
     marks: bool = False,
     target: float | None = None,
+    log_x: bool = False,
 ) -> str:
-    """Lines of (x, y) pairs, one colour a series; `target` draws a dashed level. Non-finite points are left out."""
+    """Lines of (x, y) pairs, one colour a series; `target` draws a dashed level. Non-finite points are left out.
+
+    log_x: x (above 0) is drawn by its logarithm, with a tick at each that occurs.
+    """
+    ticks = None
+    if log_x:
+        ticks = {math.log10(x): f"{x:,.0f}" for points in series.values() for x, _ in points}
+        series = {name: [(math.log10(x), y) for x, y in points] for name, points in series.items()}
     clean = {
         name: [p for p in points if all(abs(value) < DRAWABLE for value in p)]
         for name, points in series.items()
@@ -93,7 +101,7 @@ def line_chart(
     every = [point for points in clean.values() for point in points]
     ys = [y for _, y in every] + ([] if target is None else [target])
     frame = _Frame(width, height, _padded([x for x, _ in every], 0.0), _padded(ys, 0.06))
-    parts = [_axes(frame, x_label, y_label)]
+    parts = [_axes(frame, x_label, y_label, ticks)]
     if target is not None:
         parts.append(_level(frame, target))
     for index, (_, points) in enumerate(clean.items()):
@@ -195,15 +203,15 @@ def _arrow(x0: float, y0: float, x1: float, y1: float, colour: str, name: str) -
     )
 
 
-def _axes(frame: _Frame, x_label: str, y_label: str) -> str:
+def _axes(frame: _Frame, x_label: str, y_label: str, x_ticks: Mapping[float, str] | None = None) -> str:
     bottom, right = frame.height - MARGIN_BOTTOM, frame.width - MARGIN_RIGHT
     parts = []
     for tick in nice_ticks(*frame.y_range):
         y = frame.y(tick)
         parts.append(f'<line x1="{MARGIN_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="{GRID}"/>')
         parts.append(_text(MARGIN_LEFT - 6, y + 4, _short(tick), anchor="end", colour=FAINT, size=11))
-    for tick in nice_ticks(*frame.x_range):
-        parts.append(_text(frame.x(tick), bottom + 16, _short(tick), anchor="middle", colour=FAINT, size=11))
+    for tick, text in (x_ticks or {tick: _short(tick) for tick in nice_ticks(*frame.x_range)}).items():
+        parts.append(_text(frame.x(tick), bottom + 16, text, anchor="middle", colour=FAINT, size=11))
     parts.append(f'<line x1="{MARGIN_LEFT}" y1="{bottom}" x2="{right}" y2="{bottom}" stroke="{FAINT}"/>')
     parts.append(_text((MARGIN_LEFT + right) / 2, frame.height - 6, x_label, anchor="middle", size=12))
     middle = (MARGIN_TOP + bottom) / 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
@@ -153,11 +152,13 @@ def _html(summary: dict[str, Any]) -> str:
     config = summary["config"]
     tasks, trials = config["tasks"], summary["rows"][0]["all"]["trials"] if summary["rows"] else 0
     series: dict[str, list[tuple[float, float]]] = {}
-    ends = math.log10(min(config["labels"])), math.log10(max(config["labels"]))
+    ends = min(config["labels"]), max(config["labels"])
     for row in summary["rows"]:
-        places = (math.log10(row["labels"]),) if row["labels"] else ends
+        places = (row["labels"],) if row["labels"] else ends
         series.setdefault(row["method"], []).extend((place, row["all"]["rate"]) for place in places)
-    chart = line_chart(series, "log10 of labelled steps", "success in MuJoCo", width=560, height=320)
+    chart = line_chart(
+        series, "labelled steps", "success in MuJoCo", width=560, height=320, marks=True, log_x=True
+    )
     head = ["method", "labelled steps", "success", "Wilson 95 %", "bootstrap 95 %", "seeds", *tasks]
     rows = [
         [

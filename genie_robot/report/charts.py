@@ -211,7 +211,8 @@ def _axes(frame: _Frame, x_label: str, y_label: str, x_ticks: Mapping[float, str
         parts.append(f'<line x1="{MARGIN_LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}" stroke="{GRID}"/>')
         parts.append(_text(MARGIN_LEFT - 6, y + 4, _short(tick), anchor="end", colour=FAINT, size=11))
     for tick, text in (x_ticks or {tick: _short(tick) for tick in nice_ticks(*frame.x_range)}).items():
-        parts.append(_text(frame.x(tick), bottom + 16, text, anchor="middle", colour=FAINT, size=11))
+        x = min(frame.x(tick), frame.width - 3.5 * len(text))  # within the picture
+        parts.append(_text(x, bottom + 16, text, anchor="middle", colour=FAINT, size=11))
     parts.append(f'<line x1="{MARGIN_LEFT}" y1="{bottom}" x2="{right}" y2="{bottom}" stroke="{FAINT}"/>')
     parts.append(_text((MARGIN_LEFT + right) / 2, frame.height - 6, x_label, anchor="middle", size=12))
     middle = (MARGIN_TOP + bottom) / 2

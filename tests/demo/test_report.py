@@ -166,9 +166,10 @@ def test_any_series_gives_a_chart_or_a_sentence(series: dict) -> None:
 def test_a_logarithmic_axis_has_its_ticks_where_the_points_are() -> None:
     chart = charts.line_chart({"a": [(50, 0.1), (500, 0.2), (5000, 0.3)]}, "labels", "rate", log_x=True)
     places = [float(x) for x in re.findall(r'x="([0-9.]+)"[^>]*>(?:50|500|5,000)</text>', chart)]
-    assert len(places) == 3 and places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.2)
+    assert len(places) == 3 and max(places) < 360 - 15, "written within the picture"
     points = [float(pair.split(",")[0]) for pair in re.findall(r'points="([^"]+)"', chart)[0].split()]
-    assert points == pytest.approx(places, abs=0.2)
+    assert points[1] - points[0] == pytest.approx(points[2] - points[1], abs=0.2)
+    assert points == pytest.approx(places, abs=15)
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))

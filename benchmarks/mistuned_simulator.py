@@ -13,7 +13,6 @@ import argparse
 import gzip
 import json
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,11 +25,13 @@ from tqdm import tqdm
 
 from genie_robot.data.provenance import made_with_text, provenance
 from genie_robot.evaluation.cloning.rollouts import run_episodes
-from genie_robot.evaluation.episodes import Row, read_rows
+from genie_robot.evaluation.episodes import read_rows
 from genie_robot.evaluation.evaluation_config import EvaluationConfig, load_config
 from genie_robot.evaluation.evaluation_parts import Parts, open_parts
 from genie_robot.evaluation.summary.compare import compare
+from genie_robot.evaluation.summary.facts import EpisodeTable, facts_of
 from genie_robot.simulation.mujoco.manipulation.env import ManipulationEnv
+from genie_robot.simulation.mujoco.scene import CONTROL_DT_S
 from genie_robot.simulation.policies import make_policy
 from genie_robot.simulation.suites import LOOK, get_suite
 
@@ -81,28 +82,24 @@ class MistunedEnv(ManipulationEnv):
         return super().step(action)
 
 
-def rolled(
-    config: EvaluationConfig, parts: Parts, physics: Physics, seeds: Sequence[int], bar: tqdm
-) -> np.ndarray:
+def rolled(config: EvaluationConfig, parts: Parts, physics: Physics, bar: tqdm) -> np.ndarray:
     """Outcomes (P, M, K) of all policies with these physics."""
     suite = replace(get_suite(config.suite), make_env=lambda task: MistunedEnv(task, physics))
     outcomes = []
     for policy in config.policies:
         for task in config.tasks:
             make = partial(make_policy, policy, config.suite, resources=parts.resources)
-            outcomes.append(run_episodes(suite, task, make, seeds, config.horizon))
+            outcomes.append(run_episodes(suite, task, make, config.all_seeds, config.horizon))
             bar.update()
-    return np.array(outcomes, dtype=float).reshape(len(config.policies), len(config.tasks), len(seeds))
+    return np.array(outcomes, dtype=float).reshape(len(config.policies), len(config.tasks), config.seeds)
 
 
-def kept(rows: Sequence[Row], config: EvaluationConfig, world: str, seeds: Sequence[int]) -> np.ndarray:
-    """Outcomes (P, M, K) of a world in the kept evaluation; NaN where a film could not be judged."""
-    found = {
-        (row.policy, row.task, row.seed): np.nan if row.invalid else float(row.success)
-        for row in rows
-        if row.world == world and row.horizon == config.horizon
-    }
-    return np.array([[[found[p, t, seed] for seed in seeds] for t in config.tasks] for p in config.policies])
+def kept(config: EvaluationConfig, folder: Path) -> EpisodeTable:
+    """The episodes of a kept evaluation, as its own report counts them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "episodes.csv"
+        path.write_bytes(gzip.decompress((folder / "episodes.csv.gz").read_bytes()))
+        return EpisodeTable(read_rows(path), facts_of(config, dt_s=CONTROL_DT_S, hashes={}))
 
 
 def report(result: dict[str, Any]) -> str:
@@ -134,19 +131,16 @@ def main() -> None:
     parser.add_argument("--out", default="", help="path without suffix; none: print only")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    config = replace(load_config(args.config), worlds=("mujoco",))
-    parts, seeds = open_parts(config), config.all_seeds[: args.seeds]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "episodes.csv"
-        path.write_bytes(gzip.decompress((args.evaluation / "episodes.csv.gz").read_bytes()))
-        rows = read_rows(path)
-    truth = kept(rows, config, "mujoco", seeds)
-    figures = {"the world model": compare(kept(rows, config, "imagined", seeds), truth)}
+    config = replace(load_config(args.config), seeds=args.seeds, worlds=("mujoco", "imagined"))
+    table = kept(config, args.evaluation)
+    truth = table.outcomes("mujoco")
+    figures = {"the world model": compare(table.outcomes("imagined"), truth)}
+    parts = open_parts(replace(config, worlds=("mujoco",)))
     with tqdm(
         total=len(VARIANTS) * truth.shape[0] * truth.shape[1], desc="policies x tasks", disable=None
     ) as bar:
         for name, physics in VARIANTS.items():
-            outcomes = rolled(config, parts, physics, seeds, bar)
+            outcomes = rolled(config, parts, physics, bar)
             if name == RIGHT and not np.array_equal(outcomes, truth):
                 raise SystemExit(
                     f"{int((outcomes != truth).sum())} outcomes are not those of {args.evaluation}: other weights?"
@@ -156,7 +150,7 @@ def main() -> None:
         "evaluation": str(args.evaluation),
         "policies": config.policies,
         "tasks": config.tasks,
-        "seeds": len(seeds),
+        "seeds": config.seeds,
         "made_with": provenance(),
         "rows": figures,
     }

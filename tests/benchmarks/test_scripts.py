@@ -18,7 +18,9 @@ import torch
 
 import genie_robot
 from genie_robot.evaluation.episodes import format_rows
+from genie_robot.evaluation.evaluation_config import load_config
 from genie_robot.evaluation.policy_report import write_report
+from genie_robot.evaluation.summary.compare import compare
 from genie_robot.evaluation.summary.summarise import summarise
 from genie_robot.simulation.suites import get_suite
 from tests.evaluation.synthetic import facts, rows_of
@@ -127,6 +129,14 @@ def test_wrong_physics_are_wrong_in_what_they_say(repository_root: Path) -> None
     assert np.array_equal(info["state"], right[1]), "the right physics is the suite's own"
     assert short[1][2] - start[2] == pytest.approx((right[1][2] - start[2]) / 2, rel=0.1)
     assert np.allclose([heavy[2] / right[2], slippery[2] / right[2]], [[5, 1], [1, 0.3]])
+
+
+def test_the_baseline_counts_the_kept_episodes_as_their_report_does(repository_root: Path) -> None:
+    folder, script = repository_root / "docs" / "nightly", _script(repository_root, "mistuned_simulator")
+    table = script.kept(replace(load_config("nightly"), worlds=("mujoco", "imagined")), folder)
+    found = compare(table.outcomes("imagined"), table.outcomes("mujoco"), draws=0)
+    summary = json.loads((folder / "report.json").read_text())
+    assert all(found[name] == pytest.approx(summary[name]) for name in script.FIGURES)
 
 
 def test_a_kept_evaluation_says_what_its_numbers_say(repository_root: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from genie_robot.evaluation.cloning.rollouts import run_episodes
 from genie_robot.evaluation.episodes import read_rows
 from genie_robot.evaluation.evaluation_config import EvaluationConfig, load_config
 from genie_robot.evaluation.evaluation_parts import Parts, open_parts
-from genie_robot.evaluation.summary.compare import compare
+from genie_robot.evaluation.summary.compare import compare, without_nan
 from genie_robot.evaluation.summary.facts import EpisodeTable, facts_of
 from genie_robot.simulation.mujoco.manipulation.env import ManipulationEnv
 from genie_robot.simulation.mujoco.scene import CONTROL_DT_S
@@ -157,7 +157,9 @@ def main() -> None:
     text = report(result)
     print(text)
     if args.out:
-        Path(f"{args.out}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        Path(f"{args.out}.json").write_text(
+            json.dumps(without_nan(result), indent=1) + "\n", encoding="utf-8"
+        )
         Path(f"{args.out}.md").write_text(text, encoding="utf-8")
 
 

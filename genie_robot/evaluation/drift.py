@@ -26,6 +26,8 @@ from genie_robot.simulation.mujoco.tasks import EE, OBJECT
 HORIZONS = (1, 4, 8, 16, 32, 64)
 LOST_M = 0.02
 """H_eps: the first h at which the median gripper error is larger than this."""
+FALLEN_M = -0.05
+"""An object whose centre is lower has fallen off the table, out of every picture: where it is cannot be compared."""
 KNOWN_SHARE = 0.99
 """Share of true frames in which the object counts as there: sets how unsure the probe may be of its place."""
 FD_WINDOW = 8
@@ -85,28 +87,46 @@ def _mean_curve(values_BH: np.ndarray) -> list[float | None]:
 
 
 def errors_m(states_BHS: np.ndarray, read_BHS: np.ndarray) -> dict[str, np.ndarray]:
-    """Distances (B, H) in metres of the gripper and of the object from where they truly are."""
+    """Distances (B, H) in metres of the gripper and of the object from where they truly are; NaN for a fallen object."""
     # The columns of every suite's state begin alike, so that a probe of another suite is compared where it can be.
     places = (("ee", EE), ("object", OBJECT))
-    return {
+    errors = {
         name: np.linalg.norm(read_BHS[..., at].astype(np.float64) - states_BHS[..., at], axis=-1)
         for name, at in places
     }
+    return errors | {"object": np.where(on_table(states_BHS), errors["object"], np.nan)}
+
+
+def on_table(states_BHS: np.ndarray) -> np.ndarray:
+    """Whether the object is where pictures can show it, bool (B, H)."""
+    return states_BHS[..., OBJECT][..., 2] > FALLEN_M
 
 
 def _state_curves(
     states_BHS: np.ndarray, read: dict[str, np.ndarray]
 ) -> dict[str, dict[str, list[float | None]]]:
-    """Root mean square and median distances in cm, for each kind of frames that was read."""
-    curves: dict[str, dict[str, list[float | None]]] = {}
+    """Root mean square and median distances in cm, for each kind of frames that was read; None where nothing counts."""
+    curves: dict[str, dict[str, list[float | None]]] = {
+        "object_on_table": {"true_frames": _mean_curve(on_table(states_BHS).astype(float))}
+    }
     for kind, states in read.items():
         for name, error_BH in errors_m(states_BHS, states).items():
-            error_cm = 100 * error_BH
-            rms = np.sqrt((error_cm**2).mean(axis=0))
-            curves.setdefault(f"{name}_rmse_cm", {})[kind] = [round(float(v), 3) for v in rms]
-            median = np.median(error_cm, axis=0)
-            curves.setdefault(f"{name}_median_cm", {})[kind] = [round(float(v), 3) for v in median]
+            known = [100 * column[np.isfinite(column)] for column in error_BH.T]
+            curves.setdefault(f"{name}_rmse_cm", {})[kind] = [
+                _rounded(_rms(cm)) if len(cm) else None for cm in known
+            ]
+            curves.setdefault(f"{name}_median_cm", {})[kind] = [
+                _rounded(np.median(cm)) if len(cm) else None for cm in known
+            ]
     return curves
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt((values**2).mean()))
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 3)
 
 
 def lost_after(states_BHS: np.ndarray, read_BHS: np.ndarray) -> dict[str, Any]:

@@ -69,6 +69,17 @@ def clips(episodes: list) -> HeldOut:
     return collect_clips(episodes, clips=6, frames=7)
 
 
+def test_an_object_that_fell_off_the_table_does_not_count(model, clips) -> None:
+    probes, codes = two_readers(clips), infer_codes(model, clips.video_BTYXC)
+    states = clips.states_BTS.copy()
+    states[0, 3:, 6], states[:, 6:, 6] = -80.0, -80.0  # from then on it falls and falls
+    result = measure_drift(model, replace(clips, states_BTS=states), codes, CONFIG, probes)
+    assert result.curves["object_on_table"]["true_frames"] == pytest.approx([1, 1, *[5 / 6] * 3, 0], abs=1e-4)
+    assert result.curves["object_rmse_cm"]["true_frames"] == [0.0] * 5 + [None]
+    assert result.curves["object_median_cm"]["imagined"][5] is None
+    assert result.curves["ee_rmse_cm"]["true_frames"] == [0.0] * 6
+
+
 def test_copy_last_is_the_prompt_and_true_frames_have_no_error(model, clips) -> None:
     codes = infer_codes(model, clips.video_BTYXC)
     result = measure_drift(model, clips, codes, CONFIG, two_readers(clips))

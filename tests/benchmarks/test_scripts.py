@@ -40,8 +40,7 @@ def test_the_gpu_script_runs_on_a_cpu_and_its_checks_hold(repository_root: Path,
     parts = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
     assert set(parts) == {"correct", "passes", "frames", "training", "temporal"}
     assert all(row["ok"] for row in parts["correct"]["rows"])
-    # How fast is for the benchmark to say: at this size other work on the machine decides it.
-    assert all(row["ratio"] > 0 for row in parts["frames"]["rows"])
+    assert all(row["ratio"] > 1 for row in parts["frames"]["rows"])
     assert all(row["tokens_per_s"] > 0 and row["mfu"] > 0 for row in parts["training"]["rows"])
     assert parts["training"]["torch"] and parts["training"]["commit"]
 

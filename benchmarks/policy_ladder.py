@@ -95,14 +95,16 @@ def main() -> None:
         resources = Resources(eyes=probes.eyes, clones=load_clones(args.clones))
     known = set(resources.clones.clones)
     names = args.policies.split(",") if args.policies else policy_names(SUITE)
-    names = [name for name in names if name in known or not name.startswith("clone-")]
+    for name in [name for name in names if name.startswith("clone-") and name not in known]:
+        print(f"{name}: not in {args.clones}, left out", flush=True)
+        names = [other for other in names if other != name]
     settings = {
         "seeds": args.seeds,
         "horizon": args.horizon,
         "probe": probes.hash,
         "clones": resources.clones.hash,
     }
-    out = Path(args.out).with_name(f"{Path(args.out).name}.json")
+    out = Path(f"{args.out}.json")
     stored: dict[str, Any] = {"settings": settings, "made_with": provenance(), "rates": {}}
     if out.is_file():
         found = json.loads(out.read_text(encoding="utf-8"))
@@ -112,7 +114,7 @@ def main() -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
     text = report(stored)
-    out.with_suffix(".md").write_text(text, encoding="utf-8")
+    Path(f"{args.out}.md").write_text(text, encoding="utf-8")
     print(text)
 
 

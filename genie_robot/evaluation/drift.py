@@ -87,14 +87,13 @@ def _mean_curve(values_BH: np.ndarray) -> list[float | None]:
 
 
 def errors_m(states_BHS: np.ndarray, read_BHS: np.ndarray) -> dict[str, np.ndarray]:
-    """Distances (B, H) in metres of the gripper and of the object from where they truly are; NaN for a fallen object."""
+    """Distances (B, H) in metres of the gripper and of the object from where they truly are."""
     # The columns of every suite's state begin alike, so that a probe of another suite is compared where it can be.
     places = (("ee", EE), ("object", OBJECT))
-    errors = {
+    return {
         name: np.linalg.norm(read_BHS[..., at].astype(np.float64) - states_BHS[..., at], axis=-1)
         for name, at in places
     }
-    return errors | {"object": np.where(on_table(states_BHS), errors["object"], np.nan)}
 
 
 def on_table(states_BHS: np.ndarray) -> np.ndarray:
@@ -106,12 +105,14 @@ def _state_curves(
     states_BHS: np.ndarray, read: dict[str, np.ndarray]
 ) -> dict[str, dict[str, list[float | None]]]:
     """Root mean square and median distances in cm, for each kind of frames that was read; None where nothing counts."""
+    seen_BH = on_table(states_BHS)
+    counted = {"ee": np.ones_like(seen_BH), "object": seen_BH}
     curves: dict[str, dict[str, list[float | None]]] = {
-        "object_on_table": {"true_frames": _mean_curve(on_table(states_BHS).astype(float))}
+        "object_on_table": {"true_frames": _mean_curve(seen_BH.astype(float))}
     }
     for kind, states in read.items():
         for name, error_BH in errors_m(states_BHS, states).items():
-            known = [100 * column[np.isfinite(column)] for column in error_BH.T]
+            known = [100 * e[at] for e, at in zip(error_BH.T, counted[name].T, strict=True)]
             curves.setdefault(f"{name}_rmse_cm", {})[kind] = [
                 _rounded(_rms(cm)) if len(cm) else None for cm in known
             ]
